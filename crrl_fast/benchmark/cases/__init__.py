@@ -1,0 +1,14 @@
+"""The inputs each op is measured on. A new op is one file here, and one line below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+
+from crrl_fast.benchmark.cases import motion_diff
+from crrl_fast.benchmark.harness import Case
+
+OP_CASES: dict[str, Callable[[torch.device], Iterator[Case]]] = {
+    "motion_diff": motion_diff.cases,
+}

@@ -1,0 +1,59 @@
+"""The benchmark of the fused ops."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+
+from crrl_fast import _ext
+from crrl_fast.benchmark.cases import OP_CASES
+from crrl_fast.benchmark.harness import measure
+from crrl_fast.benchmark.record import BenchmarkRecord, CaseRecord
+from crrl_fast.errors import CrrlError
+from crrl_fast.versions import software_versions
+
+
+def run_ops_benchmark(
+    device: torch.device | str,
+    *,
+    ops: Iterable[str] | None = None,
+    rounds: int = 30,
+    on_case: Callable[[CaseRecord], None] = lambda record: None,
+) -> BenchmarkRecord:
+    """Measure the ops on the device, all or those named; ``on_case`` sees each case as it is done."""
+    device = torch.device(device)
+    if device.type not in _ext.device_types:
+        raise CrrlError(f"there are no compiled ops for {device.type} to measure; see `crrl-fast doctor`")
+    wanted = list(OP_CASES) if ops is None else list(ops)
+    unknown = [op for op in wanted if op not in OP_CASES]
+    if unknown:
+        raise CrrlError(f"unknown op {unknown[0]!r}; there are {', '.join(OP_CASES)}")
+    records = []
+    for op in wanted:
+        for case in OP_CASES[op](device):
+            records.append(measure(case, device, rounds))
+            on_case(records[-1])
+    return BenchmarkRecord(
+        benchmark="ops",
+        device=device.type,
+        device_name=_device_name(device),
+        threads=torch.get_num_threads(),
+        rounds=rounds,
+        versions=software_versions(),
+        cases=tuple(records),
+    )
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    table = Path("/proc/cpuinfo")  # platform.processor() says no more than x86_64 on Linux
+    if table.exists():
+        for line in table.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor() or platform.machine()

@@ -1,0 +1,71 @@
+"""What a benchmark found, and under which circumstances."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of repeated measurements and their 10th and 90th percentiles."""
+
+    median: float
+    p10: float
+    p90: float
+
+    @classmethod
+    def of(cls, samples: Sequence[float]) -> Spread:
+        """Summarise the samples."""
+        p10, median, p90 = np.percentile(samples, [10, 50, 90])
+        return cls(float(median), float(p10), float(p90))
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One contender of a case."""
+
+    name: str
+    seconds: Spread
+    speedup: Spread
+    """Its time over ours, taken round by round: above 1, ours is faster."""
+    error: float | None
+    """Largest difference from the float64 truth over the truth's largest value; None for a mere yardstick."""
+    extra_bytes: int | None
+    """Peak memory above what was allocated before the call, its result included; None where it was not measured."""
+
+
+@dataclass(frozen=True)
+class CaseRecord:
+    """Our op and its baselines on one input; ours comes first."""
+
+    op: str
+    case: str
+    tolerance: float
+    measurements: tuple[Measurement, ...]
+
+
+@dataclass(frozen=True)
+class BenchmarkRecord:
+    """All cases of one run on one device."""
+
+    benchmark: str
+    device: str
+    device_name: str
+    threads: int
+    rounds: int
+    versions: dict[str, str | None]
+    cases: tuple[CaseRecord, ...]
+
+    def to_json(self) -> str:
+        """Return the record as indented JSON."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    def save(self, path: Path) -> None:
+        """Write the record as JSON, making the folder where it is missing."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.to_json())

@@ -1,0 +1,6 @@
+"""The plain-PyTorch statement of every op: specification, fallback, test oracle and benchmark baseline."""
+
+from crrl_fast.reference.info_nce import queue_info_nce
+from crrl_fast.reference.motion_diff import motion_diff
+
+__all__ = ["motion_diff", "queue_info_nce"]

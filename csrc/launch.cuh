@@ -1,0 +1,45 @@
+// The one way a kernel is launched, and the one place a dtype becomes a CUDA type.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include <stdexcept>
+#include <string>
+
+#include "dtype.h"
+
+namespace crrl {
+
+inline void check_launch(const char* kernel) {
+  const cudaError_t error = cudaGetLastError();
+  if (error != cudaSuccess) {
+    throw std::runtime_error(std::string("crrl_fast: launching ") + kernel + " failed: " + cudaGetErrorName(error) +
+                             ": " + cudaGetErrorString(error));
+  }
+}
+
+// Calls `body` with a null pointer of the CUDA type that `dtype` names.
+template <class Body>
+void with_cuda_type(Dtype dtype, Body body) {
+  switch (dtype) {
+    case Dtype::float32:
+      return body(static_cast<float*>(nullptr));
+    case Dtype::float64:
+      return body(static_cast<double*>(nullptr));
+    case Dtype::float16:
+      return body(static_cast<__half*>(nullptr));
+    case Dtype::bfloat16:
+      return body(static_cast<__nv_bfloat16*>(nullptr));
+  }
+}
+
+}  // namespace crrl
+
+// A kernel with template arguments goes in parentheses. `stream` is the caller's cudaStream_t as void*.
+#define CRRL_LAUNCH(kernel, grid, block, shared_bytes, stream, ...)                              \
+  do {                                                                                           \
+    kernel<<<(grid), (block), (shared_bytes), static_cast<cudaStream_t>(stream)>>>(__VA_ARGS__); \
+    ::crrl::check_launch(#kernel);                                                               \
+  } while (false)
