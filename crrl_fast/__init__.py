@@ -1,0 +1,11 @@
+"""Fast, practical CRRL: self-supervised pretraining of skeleton-action encoders.
+
+The fused ops are in ``crrl_fast.ops``, their plain-PyTorch statements in ``crrl_fast.reference``.
+"""
+
+from crrl_fast.config import Recipe
+from crrl_fast.data.store import Split, Store
+from crrl_fast.errors import ConfigError, CrrlError, DataError, TrainingError
+from crrl_fast.recipes import RECIPES
+
+__all__ = ["RECIPES", "ConfigError", "CrrlError", "DataError", "Recipe", "Split", "Store", "TrainingError"]

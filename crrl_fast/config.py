@@ -1,0 +1,168 @@
+"""The recipe: every hyperparameter of a pretraining run, validated on construction."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from crrl_fast.errors import ConfigError
+
+PRECISIONS = ("fp32", "bf16")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Hyperparameters; the defaults are those of the CRRL authors' release, but for ``clip_grad_norm``, which is ours.
+
+    Attributes:
+        epochs: epochs a stage.
+        batch_size: clips a step; the last batch of an epoch may be smaller.
+        lr: initial learning rate of SGD.
+        sgd_momentum: momentum of SGD.
+        weight_decay: L2 penalty of SGD.
+        lr_milestones: epochs after which the learning rate is multiplied by ``lr_decay``.
+        lr_decay: that factor.
+        clip_grad_norm: gradients are scaled down to this global norm; 0 leaves them alone.
+        max_frames: longer clips are evenly down-sampled to this many frames.
+        hidden_size: units of the encoder GRU per direction.
+        layers: layers of the encoder and of the decoder.
+        dropout: between the encoder's layers.
+        queue_size: keys K in the negative queue.
+        temperature: of the InfoNCE loss.
+        momentum: of the key encoder's moving average.
+        key_mlp_momentum: whether the key MLP starts as a copy of the query's and follows it by the same moving
+            average (as in MoCo v2); off, it keeps its own random initial weights, as in the release.
+        distill_weight: of the distillation term in the Information Fuser's loss.
+        precision: ``fp32``, or ``bf16`` for autocast matrix products.
+    """
+
+    epochs: int = 60
+    batch_size: int = 32
+    lr: float = 0.05
+    sgd_momentum: float = 0.9
+    weight_decay: float = 1e-4
+    lr_milestones: tuple[int, ...] = (18, 50)
+    lr_decay: float = 0.5
+    clip_grad_norm: float = 5.0
+    max_frames: int = 60
+    hidden_size: int = 256
+    layers: int = 2
+    dropout: float = 0.2
+    queue_size: int = 64
+    temperature: float = 0.1
+    momentum: float = 0.999
+    key_mlp_momentum: bool = False
+    distill_weight: float = 0.1
+    precision: str = "fp32"
+
+    def __post_init__(self) -> None:
+        """Check every field.
+
+        Raises:
+            ConfigError: a field has the wrong type or lies outside its range.
+        """
+        for name, kind in _FIELD_TYPES.items():
+            _check_type(name, getattr(self, name), kind)
+        for name in ("epochs", "batch_size", "max_frames", "hidden_size", "layers"):
+            self._require(name, getattr(self, name) >= 1, "at least 1")
+        for name in ("lr", "temperature"):
+            self._require(name, getattr(self, name) > 0, "greater than 0")
+        for name in ("weight_decay", "clip_grad_norm", "distill_weight", "queue_size"):
+            self._require(name, getattr(self, name) >= 0, "at least 0")
+        for name in ("sgd_momentum", "dropout"):
+            self._require(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
+        self._require("momentum", 0 <= self.momentum <= 1, "in [0, 1]")
+        self._require("lr_decay", 0 < self.lr_decay <= 1, "in (0, 1]")
+        rising = all(a < b for a, b in zip((0, *self.lr_milestones), self.lr_milestones, strict=False))
+        self._require("lr_milestones", rising, "rising epochs of at least 1")
+        self._require("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
+
+    def _require(self, name: str, holds: bool, what: str) -> None:
+        if not holds:
+            raise ConfigError(f"recipe field {name} must be {what}, got {getattr(self, name)!r}")
+
+    def with_overrides(self, overrides: Mapping[str, Any]) -> Recipe:
+        """Return a copy with some fields replaced.
+
+        Args:
+            overrides: field names to values, of the field's type or as text (``"0.02"``, ``"18,50"``, ``"true"``).
+
+        Raises:
+            ConfigError: a field is unknown, or its value cannot be read or is out of range.
+        """
+        for name in overrides:
+            if name not in _FIELD_TYPES:
+                raise ConfigError(f"unknown recipe field {name!r}: choose from {', '.join(_FIELD_TYPES)}")
+        values = {name: _convert(name, value, _FIELD_TYPES[name]) for name, value in overrides.items()}
+        return dataclasses.replace(self, **values)
+
+
+_FIELD_TYPES: dict[str, Any] = get_type_hints(Recipe)
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, str]:
+    """Read ``field=value`` texts, as ``--set`` takes them.
+
+    Raises:
+        ConfigError: one of them has no ``=``.
+    """
+    pairs = {}
+    for assignment in assignments:
+        name, separator, value = assignment.partition("=")
+        if not separator:
+            raise ConfigError(f"--set {assignment!r}: write it as field=value, for instance lr=0.02")
+        pairs[name.strip()] = value.strip()
+    return pairs
+
+
+def load_toml(path: Path) -> dict[str, Any]:
+    """Read recipe fields from a TOML file: ``lr = 0.02`` and so on, at its top level.
+
+    Raises:
+        ConfigError: the file is missing or no TOML.
+    """
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the recipe ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not a TOML file ({error})") from error
+
+
+def _check_type(name: str, value: object, kind: Any) -> None:  # noqa: ANN401 - a type or a generic alias
+    if kind is float:
+        ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    elif kind is int:
+        ok = isinstance(value, int) and not isinstance(value, bool)
+    elif kind in (bool, str):
+        ok = isinstance(value, kind)
+    else:
+        ok = isinstance(value, tuple) and all(isinstance(item, int) for item in value)
+    if not ok:
+        raise ConfigError(f"recipe field {name} must be {_describe_type(kind)}, got {value!r}")
+
+
+def _convert(name: str, value: Any, kind: Any) -> Any:  # noqa: ANN401 - text or TOML in, the field's type out
+    if isinstance(value, list):
+        return tuple(value)
+    if not isinstance(value, str) or kind is str:
+        return value
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[value.lower()]
+        if kind in (int, float):
+            return kind(value)
+        return tuple(int(item) for item in value.split(",") if item.strip())
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"recipe field {name} must be {_describe_type(kind)}, got {value!r}") from error
+
+
+def _describe_type(kind: Any) -> str:  # noqa: ANN401 - a type or a generic alias
+    names = {int: "a whole number", float: "a finite number", bool: "true or false", str: "text"}
+    return names.get(kind, "a list of whole numbers such as 18,50")

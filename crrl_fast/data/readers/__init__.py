@@ -1,0 +1,1 @@
+"""Readers: one file for each foreign format, each turning files into clips."""

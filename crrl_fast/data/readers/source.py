@@ -1,0 +1,60 @@
+"""The files of a source that may be a folder or a zip archive, listed and read the same way."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from crrl_fast.errors import DataError
+
+# A skeleton file is text of a few hundred kilobytes; far beyond that, an archive member is a mistake or a zip bomb.
+_MAX_MEMBER_BYTES = 1 << 28
+
+
+@contextmanager
+def open_source(source: Path, suffix: str) -> Iterator[list[tuple[str, Callable[[], bytes]]]]:
+    """Yield (path inside the source, function that reads its bytes) for every file that ends in ``suffix``, sorted.
+
+    Nothing is unpacked to disk. Hidden files, which some archivers add, are left out.
+
+    Raises:
+        DataError: the source is missing, is neither a folder nor a zip archive, or holds no such file.
+    """
+    if source.is_dir():
+        files = [(path.relative_to(source).as_posix(), path.read_bytes) for path in source.rglob(f"*{suffix}")]
+        yield _sorted_visible(source, suffix, files)
+    elif source.is_file():
+        try:
+            archive = zipfile.ZipFile(source)
+        except (zipfile.BadZipFile, OSError) as error:
+            raise DataError(f"{source}: neither a folder nor a readable zip archive ({error})") from error
+        with archive:
+            members = [member for member in archive.infolist() if member.filename.endswith(suffix)]
+            yield _sorted_visible(
+                source, suffix, [(member.filename, _member_reader(source, archive, member)) for member in members]
+            )
+    else:
+        raise DataError(f"{source}: no such file or folder")
+
+
+def _sorted_visible(
+    source: Path, suffix: str, files: list[tuple[str, Callable[[], bytes]]]
+) -> list[tuple[str, Callable[[], bytes]]]:
+    visible = sorted((file for file in files if not PurePosixPath(file[0]).name.startswith(".")), key=lambda f: f[0])
+    if not visible:
+        raise DataError(f"{source}: holds no {suffix} file")
+    return visible
+
+
+def _member_reader(source: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], bytes]:
+    def read() -> bytes:
+        if member.file_size > _MAX_MEMBER_BYTES:
+            raise DataError(f"{source}: {member.filename} unpacks to {member.file_size} bytes, too large for a clip")
+        try:
+            return archive.read(member)
+        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+            raise DataError(f"{source}: cannot read {member.filename} ({error})") from error
+
+    return read

@@ -1,0 +1,406 @@
+"""The one on-disk format: a data set is one ``.safetensors`` file, memory-mapped, with clips packed end to end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from crrl_fast.data.clip import UNKNOWN, Clip
+from crrl_fast.data.layouts import Layout, get_layout
+from crrl_fast.data.preprocess import Downsample, Step, apply_steps, describe_steps
+from crrl_fast.errors import ConfigError, DataError
+
+FORMAT = "crrl-fast store"
+VERSION = 1
+_METADATA_KEY = "crrl_fast"
+_CLIP_FIELDS = ("labels", "subject", "camera", "setup", "replication")
+
+
+@dataclass(frozen=True)
+class Split:
+    """How clips divide into training and test: by the value of one per-clip field.
+
+    Attributes:
+        field: ``subject``, ``camera``, ``setup`` or ``replication``.
+        train: its values in the training part; every other known value is in the test part.
+    """
+
+    field: str
+    train: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class StoreInfo:
+    """What a store says of itself (JSON in the file's metadata).
+
+    Attributes:
+        dataset: name of the data set.
+        layout: name of the joint layout.
+        bodies: bodies M a frame; a frame has D = M * V * 3 numbers.
+        class_names: name of each class, in label order; empty where there are no labels.
+        clip_names: name of each clip.
+        fps: frames a second of the recording, before any down-sampling; None where unknown.
+        splits: named splits; the first is the default.
+        preprocessing: the steps that were applied, in order, with their parameters.
+        sha256: hash of the tensors' bytes; run folders record it.
+    """
+
+    dataset: str
+    layout: str
+    bodies: int
+    class_names: tuple[str, ...]
+    clip_names: tuple[str, ...]
+    fps: float | None = None
+    splits: Mapping[str, Split] = field(default_factory=dict)
+    preprocessing: tuple[dict[str, Any], ...] = ()
+    sha256: str = ""
+
+
+@dataclass(frozen=True)
+class Store:
+    """A data set in memory or memory-mapped.
+
+    Attributes:
+        frames: (F, D) float32, all clips end to end.
+        offsets: (N + 1) int64; clip i is ``frames[offsets[i]:offsets[i + 1]]``.
+        labels: (N) int64 class index, -1 unknown.
+        subject: (N) int64, -1 unknown; so too ``camera``, ``setup`` and ``replication``.
+        info: names, layout, splits and preprocessing.
+    """
+
+    frames: Tensor
+    offsets: Tensor
+    labels: Tensor
+    subject: Tensor
+    camera: Tensor
+    setup: Tensor
+    replication: Tensor
+    info: StoreInfo
+
+    def __len__(self) -> int:
+        """Return the number of clips N."""
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Tensor:
+        """Frames of each clip, (N) int64."""
+        return self.offsets.diff()
+
+    @property
+    def layout(self) -> Layout:
+        """The joint layout."""
+        return get_layout(self.info.layout)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes; 0 where nothing is labelled."""
+        return len(self.info.class_names)
+
+    def clip(self, index: int) -> Tensor:
+        """Return clip ``index`` as (T, M, V, 3), a view of the store."""
+        start, end = int(self.offsets[index]), int(self.offsets[index + 1])
+        return self.frames[start:end].view(end - start, self.info.bodies, self.layout.num_joints, 3)
+
+    def split(self, name: str | None = None) -> tuple[Tensor, Tensor]:
+        """Return the clip indices (int64) of the training and the test part of a split.
+
+        Args:
+            name: a split that the store defines; None is its first, or, where it defines none, all clips for training.
+
+        Raises:
+            ConfigError: the store has no split of that name, or it puts no clip into training.
+        """
+        if name is None:
+            if not self.info.splits:
+                return torch.arange(len(self)), torch.arange(0)
+            name = next(iter(self.info.splits))
+        if name not in self.info.splits:
+            known = ", ".join(self.info.splits) or "none"
+            raise ConfigError(f"data set {self.info.dataset!r} has no split {name!r}: it defines {known}")
+        split = self.info.splits[name]
+        values: Tensor = getattr(self, split.field)
+        train = torch.isin(values, torch.tensor(split.train))
+        test = ~train & (values != UNKNOWN)
+        if not train.any():
+            raise ConfigError(
+                f"split {name!r} of data set {self.info.dataset!r} puts no clip into training: "
+                f"none has {split.field} in {list(split.train)}"
+            )
+        return train.nonzero().flatten(), test.nonzero().flatten()
+
+    def downsampled(self, max_frames: int) -> Store:
+        """Return a store whose clips have at most ``max_frames`` frames; itself where they already do."""
+        if len(self) == 0 or int(self.lengths.max()) <= max_frames:
+            return self
+        step = Downsample(max_frames)
+        packed = self.frames.view(-1, self.info.bodies, self.layout.num_joints, 3).numpy()
+        frames, offsets = step(packed, self.offsets.numpy(), self.layout)
+        info = replace(self.info, preprocessing=(*self.info.preprocessing, *describe_steps([step])))
+        return replace(
+            self,
+            frames=torch.from_numpy(frames).view(len(frames), -1),
+            offsets=torch.from_numpy(offsets),
+            info=info,
+        )
+
+    @classmethod
+    def from_clips(
+        cls,
+        clips: Iterable[Clip],
+        *,
+        dataset: str,
+        layout: str,
+        class_names: Sequence[str] = (),
+        fps: float | None = None,
+        splits: Mapping[str, Split] | None = None,
+        steps: Sequence[Step] = (),
+    ) -> Store:
+        """Check, preprocess and pack clips.
+
+        Raises:
+            DataError: there is no clip, a name stands twice, or a clip has another shape than (T >= 1, M, V, 3), a
+                value that is not finite, or a label without a class name.
+        """
+        clips = list(clips)
+        if not clips:
+            raise DataError(f"data set {dataset!r} has no clips")
+        bodies = clips[0].coords.shape[1] if clips[0].coords.ndim == 4 else 0
+        seen: set[str] = set()
+        for clip in clips:
+            _check_clip(clip, bodies, get_layout(layout), len(class_names))
+            if clip.name in seen:
+                raise DataError(f"clip {clip.name!r} stands twice in data set {dataset!r}: clip names must be unique")
+            seen.add(clip.name)
+        lengths = np.array([len(clip.coords) for clip in clips])
+        offsets = np.concatenate([[0], np.cumsum(lengths)])
+        packed = np.concatenate([clip.coords for clip in clips]).astype(np.float32, copy=False)
+        frames, offsets = apply_steps(packed, offsets, get_layout(layout), steps)
+        info = StoreInfo(
+            dataset=dataset,
+            layout=layout,
+            bodies=bodies,
+            class_names=tuple(class_names),
+            clip_names=tuple(clip.name for clip in clips),
+            fps=fps,
+            splits=dict(splits or {}),
+            preprocessing=tuple(describe_steps(steps)),
+        )
+        store = cls(
+            frames=torch.from_numpy(np.ascontiguousarray(frames)).view(len(frames), -1),
+            offsets=torch.from_numpy(offsets),
+            labels=torch.tensor([clip.label for clip in clips]),
+            subject=torch.tensor([clip.subject for clip in clips]),
+            camera=torch.tensor([clip.camera for clip in clips]),
+            setup=torch.tensor([clip.setup for clip in clips]),
+            replication=torch.tensor([clip.replication for clip in clips]),
+            info=info,
+        )
+        return replace(store, info=replace(info, sha256=_hash_tensors(store._tensors())))
+
+    @classmethod
+    def from_arrays(
+        cls,
+        arrays: Sequence[npt.ArrayLike],
+        labels: Sequence[int] | None = None,
+        *,
+        layout: str,
+        dataset: str = "arrays",
+        class_names: Sequence[str] | None = None,
+        names: Sequence[str] | None = None,
+        subject: Sequence[int] | None = None,
+        camera: Sequence[int] | None = None,
+        setup: Sequence[int] | None = None,
+        replication: Sequence[int] | None = None,
+        fps: float | None = None,
+        splits: Mapping[str, Split] | None = None,
+        steps: Sequence[Step] = (),
+    ) -> Store:
+        """Build a store from one's own arrays.
+
+        Args:
+            arrays: one (T, V, 3) or (T, M, V, 3) array a clip, in metres; all with the same bodies M and joints V.
+            labels: class index of each clip from 0, or -1; None for an unlabelled set.
+            layout: joint layout of the arrays.
+            dataset: name of the data set.
+            class_names: names in label order; by default ``class 0``, ``class 1``, ...
+            names: name of each clip; by default ``clip 0``, ``clip 1``, ...
+            subject: performer of each clip; so too ``camera``, ``setup`` and ``replication``, for the splits.
+            camera: see ``subject``.
+            setup: see ``subject``.
+            replication: see ``subject``.
+            fps: frames a second.
+            splits: named splits over those four fields.
+            steps: preprocessing to apply, for instance ``preprocess.DEFAULT_STEPS``.
+
+        Raises:
+            DataError: a list has another length than ``arrays``, or a clip is malformed (see ``from_clips``).
+        """
+        count = len(arrays)
+        given = {
+            "label": labels,
+            "name": names,
+            "subject": subject,
+            "camera": camera,
+            "setup": setup,
+            "replication": replication,
+        }
+        for column, values in given.items():
+            if values is not None and len(values) != count:
+                raise DataError(f"{column}: {len(values)} entries for {count} clips")
+        columns = {
+            column: [UNKNOWN] * count if values is None else [int(value) for value in values]
+            for column, values in given.items()
+            if column != "name"
+        }
+        if class_names is None:
+            class_names = [f"class {i}" for i in range(max(columns["label"], default=UNKNOWN) + 1)]
+        clips = []
+        for i, array in enumerate(arrays):
+            coords = np.asarray(array, dtype=np.float32)
+            clips.append(
+                Clip(
+                    name=f"clip {i}" if names is None else names[i],
+                    coords=coords[:, None] if coords.ndim == 3 else coords,
+                    **{column: values[i] for column, values in columns.items()},
+                )
+            )
+        return cls.from_clips(
+            clips, dataset=dataset, layout=layout, class_names=class_names, fps=fps, splits=splits, steps=steps
+        )
+
+    def save(self, path: str | Path) -> None:
+        """Write the store to ``path``; the file appears whole or not at all.
+
+        Raises:
+            DataError: the folder cannot be written.
+        """
+        path = Path(path)
+        header = {"format": FORMAT, "version": VERSION, **asdict(self.info)}
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_file(self._tensors(), temporary, metadata={_METADATA_KEY: json.dumps(header)})
+            temporary.replace(path)
+        except (OSError, SafetensorError) as error:
+            raise DataError(f"{path}: cannot write the store ({error})") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def open(cls, path: str | Path) -> Store:
+        """Open a store; its tensors are memory-mapped.
+
+        Raises:
+            DataError: the file is missing, truncated, no store, or of another version; the message says which.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise DataError(f"{path}: no such file")
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = (file.metadata() or {}).get(_METADATA_KEY)
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            raise DataError(f"{path}: not a readable store, or cut short ({error}): prepare it again") from error
+        info = _parse_header(path, header)
+        _check_tensors(path, tensors, info)
+        return cls(info=info, **tensors)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {spec.name: getattr(self, spec.name).contiguous() for spec in fields(self) if spec.name != "info"}
+
+
+def _check_clip(clip: Clip, bodies: int, layout: Layout, num_classes: int) -> None:
+    shape = clip.coords.shape
+    if len(shape) != 4 or shape[0] < 1 or shape[1:] != (bodies, layout.num_joints, 3):
+        raise DataError(
+            f"clip {clip.name!r} has shape {shape}, expected (frames, {max(bodies, 1)}, {layout.num_joints}, 3) "
+            f"with at least one frame for layout {layout.name!r}"
+        )
+    finite = np.isfinite(clip.coords)
+    if not finite.all():
+        frame, body, joint, _ = np.argwhere(~finite)[0]
+        raise DataError(
+            f"clip {clip.name!r} has a value that is not finite at frame {frame}, body {body}, "
+            f"joint {layout.joints[joint]!r}: repair or leave out that clip"
+        )
+    if not UNKNOWN <= clip.label < max(num_classes, 0):
+        raise DataError(f"clip {clip.name!r} has label {clip.label}, but there are {num_classes} class names")
+
+
+def _hash_tensors(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(f"{name} {tuple(tensors[name].shape)} {tensors[name].dtype}\n".encode())
+        digest.update(tensors[name].numpy().data)
+    return digest.hexdigest()
+
+
+def _parse_header(path: Path, header: str | None) -> StoreInfo:
+    if header is None:
+        raise DataError(f"{path}: a safetensors file, but no crrl-fast store: make one with `crrl-fast prepare`")
+    try:
+        values = json.loads(header)
+        if values["format"] != FORMAT:
+            raise ValueError(f"format {values['format']!r}")
+        version = values["version"]
+        if version == VERSION:
+            return StoreInfo(
+                dataset=str(values["dataset"]),
+                layout=get_layout(values["layout"]).name,
+                bodies=int(values["bodies"]),
+                class_names=tuple(values["class_names"]),
+                clip_names=tuple(values["clip_names"]),
+                fps=values["fps"],
+                splits={name: Split(split["field"], tuple(split["train"])) for name, split in values["splits"].items()},
+                preprocessing=tuple(values["preprocessing"]),
+                sha256=str(values["sha256"]),
+            )
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: the store's header is damaged ({error!r}): prepare it again") from error
+    raise DataError(
+        f"{path}: store version {version}, but this crrl-fast reads version {VERSION}: prepare it again, or upgrade"
+    )
+
+
+def _check_tensors(path: Path, tensors: dict[str, Tensor], info: StoreInfo) -> None:
+    """Refuse tensors that contradict each other or the header; later code relies on what is checked here."""
+    clips = len(info.clip_names)
+    width = info.bodies * get_layout(info.layout).num_joints * 3
+    expected = {"frames": torch.float32, "offsets": torch.int64, **dict.fromkeys(_CLIP_FIELDS, torch.int64)}
+    if set(tensors) != set(expected):
+        raise DataError(f"{path}: a store holds {', '.join(expected)}, this file {', '.join(sorted(tensors))}")
+    for name, dtype in expected.items():
+        tensor = tensors[name]
+        shape_ok = {
+            "frames": tensor.ndim == 2 and tensor.shape[1] == width,
+            "offsets": tuple(tensor.shape) == (clips + 1,),
+        }.get(name, tuple(tensor.shape) == (clips,))
+        if tensor.dtype != dtype or not shape_ok:
+            raise DataError(
+                f"{path}: {name} is {tensor.dtype} {tuple(tensor.shape)}, which does not fit {clips} clips of "
+                f"{width} numbers a frame: prepare the store again"
+            )
+    offsets = tensors["offsets"]
+    if offsets[0] != 0 or offsets[-1] != len(tensors["frames"]) or bool((offsets.diff() < 1).any()):
+        raise DataError(f"{path}: the clip offsets do not rise from 0 to {len(tensors['frames'])}: prepare it again")
+    labels = tensors["labels"]
+    if bool(((labels < UNKNOWN) | (labels >= len(info.class_names))).any()):
+        raise DataError(f"{path}: labels outside -1..{len(info.class_names) - 1}: prepare it again")
+    for name, split in info.splits.items():
+        if split.field not in _CLIP_FIELDS[1:]:
+            raise DataError(f"{path}: split {name!r} goes by unknown field {split.field!r}: prepare it again")

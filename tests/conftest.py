@@ -1,0 +1,64 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from crrl_fast.data.store import Split, Store
+
+REAL_DATA = Path(os.environ.get("CRRL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture
+def real_data():
+    """Return a function from a name to the path of real data; the test skips, or fails where data is required."""
+
+    def find(name: str) -> Path:
+        path = REAL_DATA / name
+        if not path.exists():
+            message = f"real data {path} is not here"
+            if os.environ.get("CRRL_REQUIRE_DATA") == "1":
+                pytest.fail(message)
+            pytest.skip(message)
+        return path
+
+    return find
+
+
+def random_walks(count: int, seed: int = 0, joints: int = 20, longest: int = 12) -> list[np.ndarray]:
+    """Return ``count`` clips (T, joints, 3) of 1 to ``longest`` frames; the first has one, the second ``longest``."""
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(1, longest + 1, count)
+    lengths[:2] = 1, longest
+    return [rng.normal(size=(t, joints, 3)).cumsum(axis=0).astype(np.float32) * 0.1 for t in lengths]
+
+
+@pytest.fixture
+def tiny_store() -> Store:
+    """Return 24 clips on the 20-joint layout: 3 classes, cameras 1 to 3, cross-view split 16 / 8."""
+    count = 24
+    return Store.from_arrays(
+        random_walks(count),
+        labels=[i % 3 for i in range(count)],
+        camera=[i // 8 + 1 for i in range(count)],
+        layout="kinect20",
+        dataset="tiny",
+        splits={"xview": Split("camera", (1, 2))},
+    )
+
+
+@pytest.fixture
+def tiny_path(tiny_store: Store, tmp_path: Path) -> Path:
+    """Return the path of ``tiny_store`` on disk."""
+    path = tmp_path / "tiny.safetensors"
+    tiny_store.save(path)
+    return path
+
+
+@pytest.fixture
+def cpu() -> torch.device:
+    """Return the CPU device."""
+    return torch.device("cpu")

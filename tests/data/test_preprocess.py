@@ -1,0 +1,131 @@
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crrl_fast.data.layouts import KINECT20
+from crrl_fast.data.preprocess import (
+    DEFAULT_STEPS,
+    Center,
+    Downsample,
+    Rotate,
+    Scale,
+    apply_steps,
+    describe_steps,
+    parse_steps,
+    steps_from_record,
+)
+from crrl_fast.errors import ConfigError, DataError
+
+V = KINECT20.num_joints
+
+
+def packed_clips(lengths, bodies=1, seed=0):
+    rng = np.random.default_rng(seed)
+    frames = rng.normal(size=(sum(lengths), bodies, V, 3)) + np.array([1.0, 2.0, 3.0])
+    return frames.astype(np.float32), np.concatenate([[0], np.cumsum(lengths)])
+
+
+def pieces(frames, offsets):
+    return [frames[a:b] for a, b in pairwise(offsets)]
+
+
+def test_center_moves_each_clips_first_hip_to_the_origin():
+    frames, offsets = packed_clips([3, 1, 5])
+    centred, same = Center()(frames, offsets, KINECT20)
+    assert np.array_equal(same, offsets)
+    for before, after in zip(pieces(frames, offsets), pieces(centred, offsets), strict=True):
+        np.testing.assert_allclose(after, before - before[0, 0, KINECT20.center], atol=1e-6)
+        assert np.all(after[0, 0, KINECT20.center] == 0)
+
+
+def test_absent_bodies_stay_zero_and_are_not_an_origin():
+    frames, offsets = packed_clips([4, 2], bodies=2)
+    frames[:, 1] = 0
+    frames[0, 0] = 0  # the main body enters in the second frame
+    out, _ = apply_steps(frames, offsets, KINECT20, [Center(), Rotate(), Scale()])
+    assert not out[:, 1].any()
+    assert not out[0].any()
+    assert np.all(out[1, 0, KINECT20.center] == 0)
+
+
+def test_rotate_makes_spine_upright_and_hips_horizontal_and_keeps_distances():
+    frames, offsets = packed_clips([3, 6, 1])
+    centred, _ = Center()(frames, offsets, KINECT20)
+    rotated, _ = Rotate()(centred, offsets, KINECT20)
+    for before, after in zip(pieces(centred, offsets), pieces(rotated, offsets), strict=True):
+        spine = after[0, 0, KINECT20.spine_top] - after[0, 0, KINECT20.center]
+        hips = after[0, 0, KINECT20.hips[0]] - after[0, 0, KINECT20.hips[1]]
+        np.testing.assert_allclose(spine / np.linalg.norm(spine), [0, 1, 0], atol=1e-5)
+        assert hips[0] > 0
+        assert abs(hips[2]) < 1e-5
+        np.testing.assert_allclose(np.linalg.norm(after, axis=-1), np.linalg.norm(before, axis=-1), rtol=1e-4)
+        # A rotation, not a reflection: it keeps the sign of triple products.
+        a, b = before[0, 0, 3:6].astype(np.float64), after[0, 0, 3:6].astype(np.float64)
+        np.testing.assert_allclose(np.linalg.det(a), np.linalg.det(b), rtol=1e-4)
+
+
+def test_rotate_undoes_any_rigid_view_of_a_clip():
+    frames, offsets = packed_clips([5])
+    angle = 0.7
+    view = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+    seen = (frames @ view.T + [0.3, -0.2, 4.0]).astype(np.float32)
+    steps = [Center(), Rotate()]
+    one, _ = apply_steps(frames, offsets, KINECT20, steps)
+    other, _ = apply_steps(seen, offsets, KINECT20, steps)
+    np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_degenerate_bodies_are_left_alone():
+    frames = np.zeros((4, 1, V, 3), np.float32)
+    frames[2:, :, :, 1] = np.arange(V)  # every joint on one line: no hip line across the spine
+    offsets = np.array([0, 2, 4])
+    out, _ = apply_steps(frames, offsets, KINECT20, [Rotate(), Scale()])
+    np.testing.assert_array_equal(out[:2], frames[:2])
+    np.testing.assert_allclose(out[2:] * 2, frames[2:])  # torso of length 2 became 1; no rotation
+    assert np.isfinite(out).all()
+
+
+def test_scale_makes_the_mean_torso_one_metre():
+    frames, offsets = packed_clips([4, 2])
+    scaled, _ = Scale()(frames, offsets, KINECT20)
+    for clip in pieces(scaled, offsets):
+        torso = np.linalg.norm(clip[:, 0, KINECT20.spine_top] - clip[:, 0, KINECT20.center], axis=-1)
+        assert torso.mean() == pytest.approx(1, rel=1e-5)
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=8), st.integers(1, 70))
+def test_downsample_keeps_ends_order_and_short_clips(lengths, max_frames):
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    frames = np.broadcast_to(np.arange(offsets[-1], dtype=np.float32)[:, None, None, None], (offsets[-1], 1, V, 3))
+    kept, new_offsets = Downsample(max_frames)(frames, offsets, KINECT20)
+    for i, length in enumerate(lengths):
+        clip = kept[new_offsets[i] : new_offsets[i + 1], 0, 0, 0] - offsets[i]
+        assert len(clip) == min(length, max_frames)
+        if len(clip) > 1:
+            exact = np.arange(len(clip)) * (length - 1) / (len(clip) - 1)
+            assert np.abs(clip - exact).max() <= 0.5
+            assert (clip[0], clip[-1]) == (0, length - 1)
+        else:
+            assert clip[0] == 0
+
+
+def test_steps_survive_text_and_record():
+    steps = parse_steps("center, rotate,scale,downsample=40")
+    assert steps == (Center(), Rotate(), Scale(), Downsample(40))
+    assert steps_from_record(describe_steps(steps)) == steps
+    assert parse_steps("center,rotate,downsample=60") == DEFAULT_STEPS
+    assert parse_steps("none") == ()
+
+
+@pytest.mark.parametrize("text", ["centre", "downsample=x", "downsample=0", "center=3"])
+def test_unusable_steps_are_named(text):
+    with pytest.raises(ConfigError, match=text.split("=")[0]):
+        parse_steps(text)
+
+
+def test_unknown_recorded_step_is_refused():
+    with pytest.raises(DataError, match="smooth"):
+        steps_from_record([{"step": "smooth"}])
