@@ -1,0 +1,218 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from crrl_fast.errors import CrrlError
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+app = typer.Typer(
+    help="Fast, practical CRRL: self-supervised pretraining of skeleton-action encoders.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+eval_app = typer.Typer(help="Evaluate the frozen encoder of a run.", no_args_is_help=True)
+bench_app = typer.Typer(help="Measure against baselines in the same run.", no_args_is_help=True)
+app.add_typer(eval_app, name="eval")
+app.add_typer(bench_app, name="bench")
+
+console = Console()
+
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+RunArgument = Annotated[Path, typer.Argument(help="A run folder that `crrl-fast pretrain` wrote.")]
+EncoderOption = Annotated[
+    str | None, typer.Option(help="ser, cml, inf, or random for an untrained one; default: the run's last fusion.")
+]
+DataOption = Annotated[str | None, typer.Option(help="The run's store, where it has moved.")]
+JsonOption = Annotated[Path | None, typer.Option("--json", help="Where to write the result; default: RUN/eval/.")]
+
+
+@app.command()
+def prepare(
+    name: Annotated[str, typer.Argument(help="demo or ucla.")],
+    source: Annotated[Path | None, typer.Argument(help="The data set's folder or zip; none for demo.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The store; default: $CRRL_DATA or ./data, NAME.safetensors.")
+    ] = None,
+    steps: Annotated[
+        str, typer.Option("--preprocess", help="Steps in order: center, rotate, scale, downsample=N; or none.")
+    ] = "center,rotate,downsample=60",
+    seed: Annotated[int, typer.Option(help="Of the generated demo set.", min=0)] = 0,
+) -> None:
+    """Read a data set into one store."""
+    from crrl_fast.data import catalog
+    from crrl_fast.data.preprocess import parse_steps
+
+    path = out or catalog.default_path(name)
+    store = catalog.prepare(name, source, parse_steps(steps), seed)
+    store.save(path)
+    _print(f"{path}: {len(store)} clips, {len(store.frames)} frames, {store.num_classes} classes, {store.info.layout}")
+    for split in store.info.splits:
+        train, test = store.split(split)
+        _print(f"split {split}: {len(train)} training clips, {len(test)} test clips")
+
+
+@app.command()
+def pretrain(
+    data: Annotated[str, typer.Option(help="A data set name (demo, ucla, ...) or the path of a store.")],
+    split: Annotated[str | None, typer.Option(help="A split of the store; default: its first.")] = None,
+    recipe: Annotated[str, typer.Option(help="paper or fast.")] = "paper",
+    stages: Annotated[str, typer.Option(help="Stages in order: ser, cml, inf.")] = "cml,inf",
+    assignments: Annotated[
+        list[str] | None, typer.Option("--set", help="Override a recipe field: field=value; may be repeated.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file of recipe fields; --set goes before it.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The run folder; default: runs/DATA-RECIPE-TIME.")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, dropout and shuffling.")] = 0,
+    device: DeviceOption = "auto",
+    probe_every: Annotated[int, typer.Option(help="Epochs between nearest-neighbour scores; 0: none.")] = 10,
+) -> None:
+    """Pretrain an encoder without labels."""
+    from crrl_fast.config import load_toml, parse_assignments
+    from crrl_fast.recipes import get_recipe
+    from crrl_fast.run import resolve_device
+    from crrl_fast.training.pretrain import PretrainRequest
+    from crrl_fast.training.pretrain import pretrain as run_pretraining
+
+    overrides = {**(load_toml(config) if config else {}), **parse_assignments(assignments or [])}
+    name = f"{Path(data).stem}-{recipe}-{datetime.now():%Y%m%d-%H%M%S}"
+    request = PretrainRequest(
+        data=data,
+        split=split,
+        recipe_name=recipe,
+        recipe=get_recipe(recipe).with_overrides(overrides),
+        stages=tuple(stage.strip() for stage in stages.split(",") if stage.strip()),
+        out=out or Path("runs") / name,
+        seed=seed,
+        device=resolve_device(device),
+        probe_every=probe_every,
+    )
+    try:
+        run = run_pretraining(request, console)
+    except KeyboardInterrupt:
+        _fail(f"interrupted: {request.out} keeps its log and the stages that finished", INTERRUPTED)
+    _print(f"done: {run.path}; evaluate it with `crrl-fast eval linear {run.path}`")
+
+
+@eval_app.command()
+def linear(
+    run: RunArgument,
+    encoder: EncoderOption = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the training features.")] = 300,
+    lr: Annotated[float, typer.Option(help="Initial learning rate.")] = 1.0,
+    batch_size: Annotated[int, typer.Option(help="Features a step.")] = 128,
+    seed: Annotated[int, typer.Option(help="Of the classifier's weights and the shuffling.")] = 0,
+    data: DataOption = None,
+    device: DeviceOption = "auto",
+    json_file: JsonOption = None,
+) -> None:
+    """Linear probe: the last epoch's accuracy is the result."""
+    from crrl_fast.evaluation.linear import LinearProbe
+    from crrl_fast.evaluation.protocol import RunEvaluation
+    from crrl_fast.run import RunFolder, resolve_device
+
+    probe = LinearProbe(epochs=epochs, lr=lr, batch_size=batch_size, seed=seed)
+    record = RunEvaluation(RunFolder.open(run), encoder, data, resolve_device(device)).linear(probe, json_file)
+    _print_result(
+        record,
+        ("linear accuracy", f"{record['accuracy']:.1f} %"),
+        ("best epoch, on test", f"{record['best_accuracy']:.1f} %"),
+    )
+
+
+@eval_app.command()
+def knn(
+    run: RunArgument,
+    encoder: EncoderOption = None,
+    data: DataOption = None,
+    device: DeviceOption = "auto",
+    json_file: JsonOption = None,
+) -> None:
+    """1-nearest-neighbour by cosine."""
+    from crrl_fast.evaluation.protocol import RunEvaluation
+    from crrl_fast.run import RunFolder, resolve_device
+
+    record = RunEvaluation(RunFolder.open(run), encoder, data, resolve_device(device)).knn(json_file)
+    _print_result(record, ("1-NN accuracy", f"{record['accuracy']:.1f} %"))
+
+
+@bench_app.command()
+def ops(
+    device: DeviceOption = "auto",
+    rounds: Annotated[int, typer.Option(help="Timed rounds of each case.", min=1)] = 30,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Where to write the record.")] = None,
+    markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Where to write the table.")] = None,
+) -> None:
+    """Check every op against float64, then time it beside its baselines."""
+    from crrl_fast import benchmark
+    from crrl_fast.run import resolve_device
+
+    record = benchmark.run_ops_benchmark(
+        resolve_device(device), rounds=rounds, on_case=lambda case: _print(f"measured {case.op}: {case.case}")
+    )
+    console.print(benchmark.render(record))
+    if json_file:
+        record.save(json_file)
+    if markdown_file:
+        markdown_file.write_text(benchmark.markdown(record))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what was built, what runs, and how to mend what does not fit."""
+    from crrl_fast import doctor as checks
+
+    report = checks.examine()
+    console.print(checks.render(report))
+    if report.problems:
+        raise typer.Exit(1)
+
+
+def main() -> NoReturn:
+    """Run the command line; a user's mistake ends in one line on stderr and exit code 2."""
+    try:
+        code = app(prog_name="crrl-fast", standalone_mode=False)
+    except CrrlError as error:
+        _fail(str(error), USER_ERROR)
+    except KeyboardInterrupt:
+        _fail("interrupted", INTERRUPTED)
+    except Exception as error:
+        # Usage errors are click's, which Typer vendors or not depending on its version: known by their method.
+        if not hasattr(error, "format_message"):
+            raise
+        context = getattr(error, "ctx", None)
+        help_hint = f"; see `{context.command_path} --help`" if context else ""
+        _fail(f"{' '.join(error.format_message().split()).rstrip('.')}{help_hint}", USER_ERROR)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    print(f"crrl-fast: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _print(line: str) -> None:
+    console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _print_result(record: dict[str, object], *rows: tuple[str, str]) -> None:
+    table = Table(show_header=False)
+    table.add_row("data set", f"{record['dataset']}, split {record['split']}")
+    table.add_row("clips", f"{record['train_clips']} training, {record['test_clips']} test")
+    table.add_row("encoder", f"{record['encoder']} of {record['run']}")
+    for name, value in rows:
+        table.add_row(name, value)
+    table.add_row("protocol", str(record["protocol"]))
+    console.print(table)
+    _print(f"written to {record['file']}")

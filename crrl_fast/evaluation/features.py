@@ -1,0 +1,64 @@
+"""Clip features of a frozen encoder, extracted once and then probed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from crrl_fast.data.batches import ResidentClips
+from crrl_fast.errors import ConfigError
+from crrl_fast.models import MotionEncoder
+
+# Inference needs no gradients, so batches may be larger than in training; beyond this, padding eats the gain.
+_BATCH_SIZE = 256
+
+
+@torch.no_grad()
+def extract_features(encoder: MotionEncoder, clips: ResidentClips) -> Tensor:
+    """Return the clip features (N, C) of ``clips`` in order, with the encoder in eval mode; its mode is restored."""
+    training = encoder.training
+    encoder.eval()
+    try:
+        return torch.cat([encoder(batch.coords, batch).feature for batch in clips.ordered(_BATCH_SIZE)])
+    finally:
+        encoder.train(training)
+
+
+@dataclass(frozen=True)
+class FeatureSet:
+    """Features and labels of the two parts of a split, labelled clips only.
+
+    Attributes:
+        train: (N, C) features.
+        train_labels: (N) int64.
+        test: (M, C) features.
+        test_labels: (M) int64.
+        num_classes: classes of the data set.
+    """
+
+    train: Tensor
+    train_labels: Tensor
+    test: Tensor
+    test_labels: Tensor
+    num_classes: int
+
+    @classmethod
+    def extract(cls, encoder: MotionEncoder, train: ResidentClips, test: ResidentClips, num_classes: int) -> FeatureSet:
+        """Extract the features of both parts and keep the labelled clips.
+
+        Raises:
+            ConfigError: a part has no labelled clip.
+        """
+        for part, clips in (("training", train), ("test", test)):
+            if not bool((clips.labels >= 0).any()):
+                raise ConfigError(f"the {part} part of the split has no labelled clips, and evaluation needs labels")
+        known_train, known_test = train.labels >= 0, test.labels >= 0
+        return cls(
+            train=extract_features(encoder, train)[known_train],
+            train_labels=train.labels[known_train],
+            test=extract_features(encoder, test)[known_test],
+            test_labels=test.labels[known_test],
+            num_classes=num_classes,
+        )

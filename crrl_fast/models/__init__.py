@@ -1,0 +1,17 @@
+"""Models: encoder, decoder, projection head, momentum pair and queue."""
+
+from crrl_fast.models.decoder import SequenceDecoder
+from crrl_fast.models.encoder import Encoding, MotionEncoder
+from crrl_fast.models.head import mlp_head
+from crrl_fast.models.momentum import frozen_copy, momentum_update
+from crrl_fast.models.queue import MomentumQueue
+
+__all__ = [
+    "Encoding",
+    "MomentumQueue",
+    "MotionEncoder",
+    "SequenceDecoder",
+    "frozen_copy",
+    "mlp_head",
+    "momentum_update",
+]

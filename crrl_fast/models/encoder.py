@@ -1,0 +1,55 @@
+"""The encoder: a bidirectional GRU over a clip's frames."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from crrl_fast.data.batches import Batch
+
+
+class Encoding(NamedTuple):
+    """What the stages need of the encoder's outputs; C = 2 * hidden_size.
+
+    Attributes:
+        feature: (B, C) clip feature, the mean of the outputs over the valid frames (temporal average pooling).
+        first: (B, C) output at the first frame.
+        last: (B, C) output at the last valid frame.
+    """
+
+    feature: Tensor
+    first: Tensor
+    last: Tensor
+
+
+class MotionEncoder(nn.Module):
+    """Encodes coordinates or velocities of clips (CRRL, section III).
+
+    Args:
+        input_size: numbers D a frame.
+        hidden_size: units per direction.
+        layers: GRU layers.
+        dropout: between layers, in training mode.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        self.feature_size = 2 * hidden_size
+        self.gru = nn.GRU(
+            input_size,
+            hidden_size,
+            layers,
+            batch_first=True,
+            bidirectional=True,
+            dropout=dropout if layers > 1 else 0.0,  # PyTorch warns of a dropout that has no layer to follow
+        )
+
+    def forward(self, frames: Tensor, batch: Batch) -> Encoding:
+        """Encode ``frames`` (B, T, D), the coordinates or the velocity of ``batch``, whose lengths they have."""
+        packed = pack_padded_sequence(frames, batch.host_lengths, batch_first=True, enforce_sorted=False)
+        outputs, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True)
+        lengths = batch.lengths[:, None]
+        last = outputs.gather(1, (lengths[:, :, None] - 1).expand(-1, 1, outputs.shape[2])).squeeze(1)
+        return Encoding(outputs.sum(dim=1) / lengths, outputs[:, 0], last)

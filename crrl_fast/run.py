@@ -1,0 +1,192 @@
+"""The run folder: what a pretraining run leaves behind, and how it is read back."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from crrl_fast.config import Recipe
+from crrl_fast.data.store import Store
+from crrl_fast.errors import ConfigError
+from crrl_fast.models import MotionEncoder
+from crrl_fast.seeding import seed_everything
+
+CONFIG_FILE = "config.json"
+METRICS_FILE = "metrics.jsonl"
+RANDOM_ENCODER = "random"
+# Where several stages have run, the one whose encoder a run stands for: the fusion before its parts.
+_PREFERENCE = ("inf", "cml", "ser")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that a run was started with.
+
+    Attributes:
+        data: path of the store.
+        data_sha256: its hash; evaluation refuses another store.
+        dataset: its data set name.
+        split: the split trained on; None is the store's first.
+        stages: stages in the order in which they run.
+        recipe_name: the recipe that overrides were applied to.
+        recipe: the resolved recipe.
+        seed: of weights, dropout and shuffling.
+        device: ``cpu`` or ``cuda``.
+        threads: CPU threads of torch.
+        versions: of the software.
+    """
+
+    data: str
+    data_sha256: str
+    dataset: str
+    split: str | None
+    stages: tuple[str, ...]
+    recipe_name: str
+    recipe: Recipe
+    seed: int
+    device: str
+    threads: int
+    versions: Mapping[str, str | None] = field(default_factory=dict)
+
+
+class RunFolder:
+    """A run on disk: ``config.json``, ``metrics.jsonl``, TensorBoard events, ``STAGE.safetensors``, ``eval/*.json``.
+
+    Args:
+        path: the folder; see ``create`` and ``open``.
+        config: what it was started with.
+    """
+
+    def __init__(self, path: Path, config: RunConfig) -> None:
+        self.path = path
+        self.config = config
+
+    @classmethod
+    def create(cls, path: Path, config: RunConfig) -> RunFolder:
+        """Make a new run folder.
+
+        Raises:
+            ConfigError: it exists and is not empty, or cannot be made.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if any(path.iterdir()):
+                raise ConfigError(f"{path}: exists and is not empty: name another folder with --out")
+            write_json(path / CONFIG_FILE, asdict(config))
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot make the run folder ({error.strerror})") from error
+        return cls(path, config)
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """Open an existing run folder.
+
+        Raises:
+            ConfigError: it is no run folder, or its config is damaged.
+        """
+        file = path / CONFIG_FILE
+        try:
+            values = json.loads(file.read_text())
+            recipe = Recipe().with_overrides(values.pop("recipe"))
+            stages = tuple(values.pop("stages"))
+            return cls(path, RunConfig(recipe=recipe, stages=stages, **values))
+        except OSError as error:
+            raise ConfigError(f"{path}: not a run folder ({CONFIG_FILE}: {error.strerror})") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{file}: damaged ({error!r})") from error
+
+    def save_stage(self, stage: str, module: nn.Module) -> Path:
+        """Write a finished stage's weights to ``STAGE.safetensors``; the file appears whole or not at all."""
+        path = self.path / f"{stage}.safetensors"
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return path
+
+    def default_encoder(self) -> str:
+        """Return the stage whose encoder the run stands for: ``inf``, else ``cml``, else ``ser``.
+
+        Raises:
+            ConfigError: no stage has finished.
+        """
+        for stage in _PREFERENCE:
+            if (self.path / f"{stage}.safetensors").is_file():
+                return stage
+        raise ConfigError(f"{self.path}: no stage has finished, so there is no checkpoint to use")
+
+    def load_encoder(self, name: str, input_size: int) -> MotionEncoder:
+        """Return the encoder of a finished stage, or a randomly initialised one for ``random``, on the CPU.
+
+        Raises:
+            ConfigError: the stage has no checkpoint, or its checkpoint is damaged or of other sizes.
+        """
+        recipe = self.config.recipe
+        seed_everything(self.config.seed, RANDOM_ENCODER)
+        encoder = MotionEncoder(input_size, recipe.hidden_size, recipe.layers, recipe.dropout)
+        if name == RANDOM_ENCODER:
+            return encoder
+        path = self.path / f"{name}.safetensors"
+        if not path.is_file():
+            raise ConfigError(f"{self.path}: stage {name!r} has no checkpoint here; {self._finished()}")
+        prefix = "encoder."
+        try:
+            state: dict[str, Tensor] = load_file(path)
+            encoder.load_state_dict({key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)})
+        except (OSError, SafetensorError, RuntimeError) as error:
+            first_line = str(error).splitlines()[0]
+            raise ConfigError(f"{path}: not a usable checkpoint ({first_line})") from error
+        return encoder
+
+    def check_data(self, store: Store, path: Path) -> None:
+        """Refuse a store other than the one the run was trained on.
+
+        Raises:
+            ConfigError: the hashes differ.
+        """
+        if store.info.sha256 != self.config.data_sha256:
+            raise ConfigError(
+                f"{path}: not the store that {self.path} was trained on "
+                f"(hash {store.info.sha256[:12]}, expected {self.config.data_sha256[:12]}): name that one with --data"
+            )
+
+    def _finished(self) -> str:
+        finished = sorted(file.stem for file in self.path.glob("*.safetensors"))
+        return f"finished stages: {', '.join(finished)}" if finished else "no stage has finished"
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write ``values`` to ``path``, making its folder; the file appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(json.dumps(values, indent=2) + "\n")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device called ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
+
+    Raises:
+        ConfigError: the name is another, or CUDA is asked for and absent.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"unknown device {name!r}: choose auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("no CUDA device is usable: `crrl-fast doctor` says why; --device cpu runs without one")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

@@ -1,0 +1,1 @@
+"""Training: the stages, the loop, the run's log and its display."""

@@ -1,0 +1,61 @@
+"""Stage ``cml``: the Contrastive Motion Learner."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from crrl_fast.config import Recipe
+from crrl_fast.data.batches import Batch
+from crrl_fast.models import MomentumQueue, MotionEncoder, frozen_copy, mlp_head, momentum_update
+from crrl_fast.ops import motion_diff
+from crrl_fast.reference import queue_info_nce
+
+
+class ContrastiveMotionLearner(nn.Module):
+    """MoCo between a clip's coordinates (query) and its velocity (key).
+
+    Args:
+        input_size: numbers D a frame.
+        recipe: sizes, queue, temperature and momentum.
+    """
+
+    def __init__(self, input_size: int, recipe: Recipe) -> None:
+        super().__init__()
+        self.recipe = recipe
+        self.encoder = MotionEncoder(input_size, recipe.hidden_size, recipe.layers, recipe.dropout)
+        self.head = mlp_head(self.encoder.feature_size)
+        self.key_encoder = frozen_copy(self.encoder)
+        self.key_head = (
+            frozen_copy(self.head)
+            if recipe.key_mlp_momentum
+            else mlp_head(self.encoder.feature_size).requires_grad_(False)
+        )
+        self.queue = MomentumQueue(recipe.queue_size, self.encoder.feature_size)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return ``loss``, and ``accuracy``: how often a query's own key beats the queue.
+
+        In training mode the key network takes its momentum step first, and the batch's keys enter the queue last.
+        """
+        query = self.head(self.encoder(batch.coords, batch).feature)
+        key = self._keys(batch)
+        # The clone lets this batch's keys overwrite the queue before the backward reads it.
+        negatives = self.queue.keys.clone()
+        loss, accuracy = queue_info_nce(
+            query, key, negatives, self.recipe.temperature, normalize=True, return_accuracy=True
+        )
+        if self.training:
+            self.queue.enqueue(F.normalize(key, dim=1))
+        return {"loss": loss, "accuracy": accuracy[0]}
+
+    @torch.no_grad()
+    def _keys(self, batch: Batch) -> Tensor:
+        if self.training:
+            momentum_update(self.key_encoder, self.encoder, self.recipe.momentum)
+            if self.recipe.key_mlp_momentum:
+                momentum_update(self.key_head, self.head, self.recipe.momentum)
+        velocity = motion_diff(batch.coords, batch.lengths)
+        key: Tensor = self.key_head(self.key_encoder(velocity, batch).feature)
+        return key

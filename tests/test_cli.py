@@ -1,0 +1,165 @@
+"""The command line as a user meets it: in-process for speed, by its installed name where that is the point."""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from crrl_fast import cli
+from tests.data.test_ucla import GOOD, clip_json
+
+SMALL = [f"--set={field}" for field in ("epochs=1", "hidden_size=4", "queue_size=3", "batch_size=8")]
+
+
+@pytest.fixture
+def crrl(monkeypatch, tmp_path, capsys):
+    """Return a function that runs the command line in ``tmp_path`` and returns (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CRRL_DATA", str(tmp_path / "stores"))
+    monkeypatch.setattr(cli.console, "_width", 200)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["crrl-fast", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        captured = capsys.readouterr()
+        return exit_.value.code, captured.out, captured.err
+
+    return run
+
+
+def one_line_error(result, *parts):
+    code, _, err = result
+    assert code == 2, result
+    assert err.count("\n") == 1, err
+    assert "Traceback" not in err
+    for part in parts:
+        assert part in err
+
+
+def test_the_main_job_from_a_zip_to_results(crrl, tmp_path):
+    archive = tmp_path / "ucla.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for view in (1, 2, 3):
+            for episode in range(5):
+                clip = clip_json(frames=episode + 1, label=episode % 2 + 1, value=0.1 * view)
+                file.writestr(f"all_sqe/a01_s01_e0{episode}_v0{view}.json", json.dumps(clip))
+    code, out, _ = crrl("prepare", "ucla", archive)
+    assert code == 0
+    assert "split xview: 10 training clips, 5 test clips" in out
+    code, out, _ = crrl("pretrain", "--data", "ucla", "--out", "run", *SMALL)
+    assert code == 0
+    assert "crrl-fast eval linear run" in out
+    code, out, _ = crrl("eval", "linear", "run", "--epochs", 3)
+    assert code == 0
+    assert "linear accuracy" in out
+    record = json.loads((tmp_path / "run/eval/linear-inf.json").read_text())
+    assert (record["train_clips"], record["test_clips"], record["split"]) == (10, 5, "xview")
+    assert record["accuracy"] == record["curve"][-1]
+    code, out, _ = crrl("eval", "knn", "run", "--encoder", "random", "--json", tmp_path / "deep" / "knn.json")
+    assert code == 0
+    assert json.loads((tmp_path / "deep/knn.json").read_text())["encoder"] == "random"
+
+
+def test_recipe_from_toml_and_set(crrl, tmp_path, tiny_path):
+    toml = tmp_path / "recipe.toml"
+    toml.write_text("lr = 0.5\nbatch_size = 3\n")
+    code, _, _ = crrl("pretrain", "--data", tiny_path, "--stages", "ser", "--out", "run", "--config", toml, *SMALL)
+    assert code == 0
+    recipe = json.loads((tmp_path / "run/config.json").read_text())["recipe"]
+    assert (recipe["lr"], recipe["batch_size"], recipe["epochs"]) == (0.5, 8, 1)
+
+
+def test_the_default_run_folder_is_named_after_data_and_recipe(crrl, tmp_path, tiny_path):
+    assert crrl("pretrain", "--data", tiny_path, "--stages", "cml", *SMALL)[0] == 0
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("tiny-paper-")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["pretrain", "--data", "nope"], ["'nope'", "demo, ucla"]),
+        (["pretrain", "--data", "ucla"], ["crrl-fast prepare ucla SOURCE"]),
+        (["pretrain"], ["--data"]),
+        (["pretrain", "--data", "demo", "--lr", "3"], ["--lr", "crrl-fast pretrain --help"]),
+        (["pretrain", "--data", "demo", "--seed", "x"], ["--seed", "crrl-fast pretrain --help"]),
+        (["pretrain", "--data", "demo", "--set", "lr"], ["field=value"]),
+        (["pretrain", "--data", "demo", "--set", "lr=fast"], ["lr", "'fast'"]),
+        (["pretrain", "--data", "demo", "--recipe", "quick"], ["'quick'", "paper, fast"]),
+        (["pretrain", "--data", "demo", "--stages", "inf"], ["put cml before it"]),
+        (["pretrain", "--data", "demo", "--device", "tpu"], ["'tpu'", "auto, cpu or cuda"]),
+        (["pretrain", "--data", "demo", "--config", "absent.toml"], ["absent.toml"]),
+        (["prepare", "ucla", "absent.zip"], ["absent.zip: no such file or folder"]),
+        (["prepare", "ucla"], ["needs a SOURCE"]),
+        (["prepare", "kinetics", "x"], ["'kinetics'", "demo, ucla"]),
+        (["prepare", "demo", "--preprocess", "centre"], ["'centre'"]),
+        (["eval", "linear", "absent"], ["absent: not a run folder"]),
+        (["eval", "linear", "absent", "--epochs", "0"], ["epochs must be greater than 0"]),
+        (["eval", "medium"], ["medium"]),
+        (["fly"], ["fly"]),
+    ],
+)
+def test_mistakes_end_in_one_line(crrl, tmp_path, arguments, parts):
+    one_line_error(crrl(*arguments), *parts)
+    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "stores").exists()
+
+
+def test_a_bad_clip_leaves_no_store(crrl, tmp_path):
+    folder = tmp_path / "all_sqe"
+    folder.mkdir()
+    for name, clip in {**GOOD, "a03_s01_e00_v01.json": clip_json(value=float("nan"))}.items():
+        (folder / name).write_text(json.dumps(clip))
+    one_line_error(crrl("prepare", "ucla", folder), "a03_s01_e00_v01.json", "nan at frame 0", "repair or remove")
+    assert not list(tmp_path.rglob("*.safetensors*"))
+
+
+def test_a_truncated_store(crrl, tiny_path):
+    tiny_path.write_bytes(tiny_path.read_bytes()[:-100])
+    one_line_error(crrl("pretrain", "--data", tiny_path, "--out", "run"), "tiny.safetensors", "prepare it again")
+
+
+def test_a_moved_store_is_found_with_data(crrl, tmp_path, tiny_path):
+    assert crrl("pretrain", "--data", tiny_path, "--stages", "cml", "--out", "run", *SMALL)[0] == 0
+    moved = tmp_path / "moved.safetensors"
+    tiny_path.rename(moved)
+    one_line_error(crrl("eval", "knn", "run"), "tiny.safetensors: no such file")
+    assert crrl("eval", "knn", "run", "--data", moved)[0] == 0
+
+
+def test_ctrl_c_keeps_what_finished(crrl, tmp_path, tiny_path, monkeypatch):
+    from crrl_fast.training import pretrain
+
+    def interrupt(stage, *args, **kwargs):
+        if stage == "inf":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(pretrain, "train_stage", interrupt)
+    code, _, err = crrl("pretrain", "--data", tiny_path, "--out", "run", *SMALL)
+    assert (code, err) == (130, "crrl-fast: interrupted: run keeps its log and the stages that finished\n")
+    assert (tmp_path / "run/cml.safetensors").exists()
+
+
+def test_doctor_reports(crrl):
+    code, out, _ = crrl("doctor")
+    assert "torch" in out
+    assert code in (0, 1)
+
+
+@pytest.mark.parametrize("command", [["crrl-fast"], [sys.executable, "-m", "crrl_fast"]])
+def test_both_names_of_the_command(command, tmp_path):
+    scripts = str(Path(sys.executable).parent)
+    result = subprocess.run(
+        [*command, "eval", "knn", "absent"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{scripts}:{os.environ['PATH']}"},
+        check=False,
+    )
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr

@@ -1,0 +1,209 @@
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
+
+from crrl_fast.config import Recipe
+from crrl_fast.data.store import Split, Store
+from crrl_fast.errors import ConfigError, TrainingError
+from crrl_fast.evaluation.features import extract_features
+from crrl_fast.run import RunFolder
+from crrl_fast.training.pretrain import PretrainRequest, pretrain
+from tests.conftest import random_walks
+
+SMALL = Recipe(epochs=2, batch_size=6, hidden_size=8, queue_size=9)
+
+
+def request(data, out: Path, **changes) -> PretrainRequest:
+    values = {
+        "data": str(data),
+        "split": None,
+        "recipe_name": "paper",
+        "recipe": SMALL,
+        "stages": ("cml", "inf"),
+        "out": out,
+        "seed": 0,
+        "device": torch.device("cpu"),
+        "probe_every": 2,
+        **changes,
+    }
+    return PretrainRequest(**values)
+
+
+def run(*args, **changes):
+    printed = io.StringIO()
+    folder = pretrain(request(*args, **changes), Console(file=printed, width=200))
+    return folder, printed.getvalue()
+
+
+def records(folder):
+    return [json.loads(line) for line in (folder.path / "metrics.jsonl").read_text().splitlines()]
+
+
+def without_time(rows):
+    return [{k: v for k, v in row.items() if k not in ("seconds", "clips_per_second")} for row in rows]
+
+
+def test_a_run_leaves_everything_that_describes_it(tiny_path, tiny_store, tmp_path):
+    folder, printed = run(tiny_path, tmp_path / "run", stages=("ser", "cml", "inf"))
+    rows = records(folder)
+    assert [(row["stage"], row["epoch"]) for row in rows] == [(s, e) for s in ("ser", "cml", "inf") for e in (1, 2)]
+    assert set(rows[-1]) == {
+        "stage", "epoch", "loss", "forward", "reverse", "distill", "lr", "seconds", "clips_per_second", "knn",
+    }  # fmt: skip
+    assert "knn" not in rows[0]
+    assert rows[-1]["loss"] == pytest.approx(rows[-1]["forward"] + rows[-1]["reverse"] + 0.1 * rows[-1]["distill"])
+    assert {file.name for file in folder.path.glob("*.safetensors")} == {
+        "ser.safetensors", "cml.safetensors", "inf.safetensors",
+    }  # fmt: skip
+    assert list(folder.path.glob("events.out.tfevents.*"))
+    reopened = RunFolder.open(folder.path)
+    assert reopened.config == folder.config
+    assert reopened.config.recipe == SMALL
+    assert reopened.config.data_sha256 == tiny_store.info.sha256
+    assert reopened.config.versions["torch"] == torch.__version__
+    assert "tiny: 16 training clips, 8 test clips" in printed
+    assert "inf   2/2" in printed
+    assert "clips/s  0:00:00 left" in printed
+
+
+def test_the_same_seed_gives_the_same_bits(tiny_path, tmp_path):
+    one, _ = run(tiny_path, tmp_path / "one")
+    two, _ = run(tiny_path, tmp_path / "two")
+    other, _ = run(tiny_path, tmp_path / "other", seed=1)
+    assert without_time(records(one)) == without_time(records(two)) != without_time(records(other))
+    for stage in ("cml", "inf"):
+        first, second = (load_file(folder.path / f"{stage}.safetensors") for folder in (one, two))
+        assert first.keys() == second.keys()
+        assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_stage_does_not_depend_on_which_others_run_or_on_the_probe(tiny_path, tmp_path):
+    alone, _ = run(tiny_path, tmp_path / "alone", stages=("cml",), probe_every=0)
+    after, _ = run(tiny_path, tmp_path / "after", stages=("ser", "cml"), probe_every=1)
+    first, second = (load_file(folder.path / "cml.safetensors") for folder in (alone, after))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_encoders_come_back_from_disk(tiny_path, tiny_store, tmp_path, cpu):
+    from crrl_fast.data.batches import resident_split
+
+    folder, _ = run(tiny_path, tmp_path / "run")
+    train, _ = resident_split(tiny_store, None, cpu)
+    features = {name: extract_features(folder.load_encoder(name, 60), train) for name in ("cml", "inf", "random")}
+    assert not torch.allclose(features["cml"], features["inf"])
+    again = extract_features(folder.load_encoder("random", 60), train)
+    assert torch.equal(features["random"], again)
+    assert folder.default_encoder() == "inf"
+
+
+@pytest.mark.parametrize(
+    ("stages", "amplitude", "part", "target"),
+    [(("ser",), 0.5, "loss", 0.8), (("cml", "inf"), 4.0, "distill", 0.6)],
+    ids=["reconstruction", "contrast and distillation"],
+)
+def test_training_learns_waves(tmp_path, stages, amplitude, part, target):
+    """Clips are waves of one shape and many tempos; a loss falls far, and queries find their keys."""
+    rng = np.random.default_rng(0)
+    phase = rng.uniform(0, 6, (1, 20, 3))
+    clips = [amplitude * np.sin(rng.uniform(0.1, 0.5) * np.arange(20)[:, None, None] + phase) for _ in range(32)]
+    store = Store.from_arrays(clips, camera=[1] * 28 + [2] * 4, layout="kinect20", splits={"x": Split("camera", (1,))})
+    path = tmp_path / "waves.safetensors"
+    store.save(path)
+    recipe = Recipe(epochs=15, batch_size=4, hidden_size=24, queue_size=16, dropout=0.0)
+    folder, _ = run(path, tmp_path / "run", recipe=recipe, stages=stages)
+    last_stage = [row[part] for row in records(folder) if row["stage"] == stages[-1]]
+    assert last_stage[-1] < target * last_stage[0], last_stage
+    if "cml" in stages:
+        accuracy = [row["accuracy"] for row in records(folder) if row["stage"] == "cml"]
+        assert max(accuracy[-3:]) > 0.3, accuracy  # chance: 1 / 17
+    assert not any("knn" in row for row in records(folder))  # nothing is labelled, so nothing is probed
+
+
+def test_clips_are_downsampled_to_max_frames(tiny_path, tmp_path):
+    _, printed = run(tiny_path, tmp_path / "run", recipe=SMALL.with_overrides({"max_frames": 4}), stages=("cml",))
+    assert "4 frames at most" in printed
+
+
+def test_bf16_trains_close_to_fp32(tiny_path, tmp_path):
+    full, _ = run(tiny_path, tmp_path / "fp32", stages=("ser",))
+    half, _ = run(tiny_path, tmp_path / "bf16", stages=("ser",), recipe=SMALL.with_overrides({"precision": "bf16"}))
+    a, b = records(full)[-1]["loss"], records(half)[-1]["loss"]
+    assert a != b
+    assert a == pytest.approx(b, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"stages": ("mcl",)}, "unknown stage 'mcl'"),
+        ({"stages": ()}, "name each stage once"),
+        ({"stages": ("cml", "cml")}, "name each stage once"),
+        ({"stages": ("inf",)}, "put cml before it"),
+        ({"stages": ("inf", "cml")}, "put cml before it"),
+        ({"probe_every": -1}, "at least 0, got -1"),
+    ],
+)
+def test_impossible_requests(tiny_path, tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        request(tiny_path, tmp_path / "run", **changes)
+
+
+def test_unusable_run_folders_and_splits_leave_nothing(tiny_path, tmp_path):
+    occupied = tmp_path / "occupied"
+    occupied.mkdir()
+    (occupied / "notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match="not empty"):
+        run(tiny_path, occupied)
+    assert [file.name for file in occupied.iterdir()] == ["notes.txt"]
+    with pytest.raises(ConfigError, match="no split 'xsub'"):
+        run(tiny_path, tmp_path / "run", split="xsub")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match="cannot make the run folder"):
+        run(tiny_path, tiny_path / "below-a-file")
+
+
+def test_divergence_keeps_the_log_and_saves_no_weights(tiny_path, tmp_path):
+    wild = SMALL.with_overrides({"lr": 1e30, "clip_grad_norm": 0.0, "epochs": 5})
+    with pytest.raises(TrainingError, match="ser: the loss is"):
+        run(tiny_path, tmp_path / "run", recipe=wild, stages=("ser",))
+    assert not list((tmp_path / "run").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"recipe": 3}', '{"stages": []}', None])
+def test_damaged_run_folders_are_refused(tiny_path, tmp_path, content):
+    folder, _ = run(tiny_path, tmp_path / "run", stages=("cml",))
+    config = folder.path / "config.json"
+    if content is None:
+        config.unlink()
+    else:
+        config.write_text(content)
+    with pytest.raises(ConfigError, match=r"config\.json"):
+        RunFolder.open(folder.path)
+
+
+def test_missing_and_damaged_checkpoints_are_refused(tiny_path, tmp_path):
+    folder, _ = run(tiny_path, tmp_path / "run", stages=("cml",))
+    with pytest.raises(ConfigError, match="stage 'inf' has no checkpoint here; finished stages: cml"):
+        folder.load_encoder("inf", 60)
+    checkpoint = folder.path / "cml.safetensors"
+    with pytest.raises(ConfigError, match="not a usable checkpoint"):
+        folder.load_encoder("cml", 75)
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-10])
+    with pytest.raises(ConfigError, match="not a usable checkpoint"):
+        folder.load_encoder("cml", 60)
+    checkpoint.unlink()
+    with pytest.raises(ConfigError, match="no stage has finished"):
+        folder.default_encoder()
+
+
+def test_another_store_than_the_runs_is_refused(tiny_path, tmp_path):
+    folder, _ = run(tiny_path, tmp_path / "run", stages=("cml",))
+    other = Store.from_arrays(random_walks(5), layout="kinect20")
+    with pytest.raises(ConfigError, match="not the store that"):
+        folder.check_data(other, Path("other.safetensors"))
