@@ -1,0 +1,115 @@
+"""NW-UCLA, cross-view: accuracy and seconds per epoch of every stage, beside a randomly initialised encoder.
+
+    python bench/nw_ucla.py SOURCE [--recipe paper] [--seeds 0] [--json FILE] [--markdown FILE]
+
+SOURCE is the zip or the folder of JSON clips that `crrl-fast prepare ucla` takes. Run it on an idle machine.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import typer
+from rich.console import Console
+
+from crrl_fast.data import catalog
+from crrl_fast.evaluation.linear import LinearProbe
+from crrl_fast.evaluation.protocol import RunEvaluation
+from crrl_fast.recipes import get_recipe
+from crrl_fast.run import METRICS_FILE, RANDOM_ENCODER, RunFolder, resolve_device, write_json
+from crrl_fast.training.pretrain import STAGES, PretrainRequest, pretrain
+from crrl_fast.versions import software_versions
+
+NAMES = {RANDOM_ENCODER: "random encoder", "ser": "SER", "cml": "CML", "inf": "INF (distillation)"}
+
+
+def main(
+    source: Path,
+    recipe: Annotated[str, typer.Option()] = "paper",
+    seeds: Annotated[str, typer.Option(help="Comma-separated.")] = "0",
+    device: Annotated[str, typer.Option()] = "auto",
+    out: Annotated[Path | None, typer.Option(help="Folder of the runs; default: a temporary one.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json")] = None,
+    markdown_file: Annotated[Path | None, typer.Option("--markdown")] = None,
+) -> None:
+    """Pretrain and evaluate every stage on NW-UCLA."""
+    console = Console()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = out or Path(temporary)
+        store = folder / "ucla.safetensors"
+        catalog.prepare("ucla", source).save(store)
+        runs = []
+        for seed in (int(text) for text in seeds.split(",")):
+            request = PretrainRequest(
+                data=str(store),
+                split="xview",
+                recipe_name=recipe,
+                recipe=get_recipe(recipe),
+                stages=STAGES,
+                out=folder / f"seed-{seed}",
+                seed=seed,
+                device=resolve_device(device),
+                probe_every=0,
+            )
+            runs.append(measure(pretrain(request, console)))
+    record = {
+        "what": "NW-UCLA, cross-view, last epoch, percent of the test clips",
+        "recipe_name": recipe,
+        "recipe": asdict(get_recipe(recipe)),
+        "device": resolve_device(device).type,
+        "threads": torch.get_num_threads(),
+        "versions": software_versions(),
+        "runs": runs,
+    }
+    table = markdown(record)
+    console.print(table, highlight=False, soft_wrap=True, markup=False)
+    if json_file:
+        write_json(json_file, record)
+    if markdown_file:
+        markdown_file.write_text(table)
+
+
+def measure(run: RunFolder) -> dict[str, Any]:
+    """Return accuracies of every encoder of ``run`` and the seconds its epochs took."""
+    rows = [json.loads(line) for line in (run.path / METRICS_FILE).read_text().splitlines()]
+    encoders = {}
+    for name in NAMES:
+        evaluation = RunEvaluation(run, name, None, resolve_device(run.config.device))
+        encoders[name] = {
+            "linear": evaluation.linear(LinearProbe())["accuracy"],
+            "knn": evaluation.knn()["accuracy"],
+            "seconds_per_epoch": [row["seconds"] for row in rows if row["stage"] == name],
+        }
+    return {"seed": run.config.seed, "encoders": encoders}
+
+
+def markdown(record: dict[str, Any]) -> str:
+    """Return the table: mean (and range) over seeds, median seconds per epoch and their 10 to 90 percent range."""
+    lines = ["| encoder | linear, % | 1-NN, % | seconds per epoch |", "|---|---|---|---|"]
+    for name, title in NAMES.items():
+        runs = [run["encoders"][name] for run in record["runs"]]
+        seconds = sorted(second for run in runs for second in run["seconds_per_epoch"])
+        time = "-"
+        if seconds:
+            tenth = len(seconds) // 10
+            time = f"{statistics.median(seconds):.1f} ({seconds[tenth]:.1f} to {seconds[-1 - tenth]:.1f})"
+        lines.append(
+            f"| {title} | {_over_seeds([run['linear'] for run in runs])} | {_over_seeds([run['knn'] for run in runs])} "
+            f"| {time} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _over_seeds(scores: list[float]) -> str:
+    mean = f"{statistics.mean(scores):.1f}"
+    return mean if len(scores) == 1 else f"{mean} ({min(scores):.1f} to {max(scores):.1f})"
+
+
+if __name__ == "__main__":
+    typer.run(main)
