@@ -31,6 +31,7 @@ install: .venv/.installed  ## create .venv and install the package in it, editab
 
 demo: install  ## pretrain and evaluate on the embedded data set
 	$(BIN)/crrl-fast pretrain --data demo $(DEMO_FLAGS) --out $(DEMO_RUN)
+	$(BIN)/crrl-fast eval linear $(DEMO_RUN) --encoder random
 	$(BIN)/crrl-fast eval linear $(DEMO_RUN)
 	$(BIN)/crrl-fast eval knn $(DEMO_RUN)
 	@echo "run folder: $(DEMO_RUN)"

@@ -19,10 +19,11 @@ import typer
 from rich.console import Console
 
 from crrl_fast.data import catalog
+from crrl_fast.device import resolve_device
 from crrl_fast.evaluation.linear import LinearProbe
 from crrl_fast.evaluation.protocol import RunEvaluation
 from crrl_fast.recipes import get_recipe
-from crrl_fast.run import METRICS_FILE, RANDOM_ENCODER, RunFolder, resolve_device, write_json
+from crrl_fast.run import METRICS_FILE, RANDOM_ENCODER, RunFolder, write_json
 from crrl_fast.training.pretrain import STAGES, PretrainRequest, pretrain
 from crrl_fast.versions import software_versions
 

@@ -4,7 +4,8 @@ The fused ops are in ``crrl_fast.ops``, their plain-PyTorch statements in ``crrl
 """
 
 from crrl_fast.config import Recipe
-from crrl_fast.data.store import Split, Store
+from crrl_fast.data.info import Split
+from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError, CrrlError, DataError, TrainingError
 from crrl_fast.recipes import RECIPES
 

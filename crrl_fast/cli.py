@@ -80,8 +80,8 @@ def pretrain(
 ) -> None:
     """Pretrain an encoder without labels."""
     from crrl_fast.config import load_toml, parse_assignments
+    from crrl_fast.device import resolve_device
     from crrl_fast.recipes import get_recipe
-    from crrl_fast.run import resolve_device
     from crrl_fast.training.pretrain import PretrainRequest
     from crrl_fast.training.pretrain import pretrain as run_pretraining
 
@@ -118,9 +118,10 @@ def linear(
     json_file: JsonOption = None,
 ) -> None:
     """Linear probe: the last epoch's accuracy is the result."""
+    from crrl_fast.device import resolve_device
     from crrl_fast.evaluation.linear import LinearProbe
     from crrl_fast.evaluation.protocol import RunEvaluation
-    from crrl_fast.run import RunFolder, resolve_device
+    from crrl_fast.run import RunFolder
 
     probe = LinearProbe(epochs=epochs, lr=lr, batch_size=batch_size, seed=seed)
     record = RunEvaluation(RunFolder.open(run), encoder, data, resolve_device(device)).linear(probe, json_file)
@@ -140,8 +141,9 @@ def knn(
     json_file: JsonOption = None,
 ) -> None:
     """1-nearest-neighbour by cosine."""
+    from crrl_fast.device import resolve_device
     from crrl_fast.evaluation.protocol import RunEvaluation
-    from crrl_fast.run import RunFolder, resolve_device
+    from crrl_fast.run import RunFolder
 
     record = RunEvaluation(RunFolder.open(run), encoder, data, resolve_device(device)).knn(json_file)
     _print_result(record, ("1-NN accuracy", f"{record['accuracy']:.1f} %"))
@@ -156,7 +158,7 @@ def ops(
 ) -> None:
     """Check every op against float64, then time it beside its baselines."""
     from crrl_fast import benchmark
-    from crrl_fast.run import resolve_device
+    from crrl_fast.device import resolve_device
 
     record = benchmark.run_ops_benchmark(
         resolve_device(device), rounds=rounds, on_case=lambda case: _print(f"measured {case.op}: {case.case}")

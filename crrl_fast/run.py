@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -175,18 +174,3 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def resolve_device(name: str) -> torch.device:
-    """Return the device called ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
-
-    Raises:
-        ConfigError: the name is another, or CUDA is asked for and absent.
-    """
-    if name not in ("auto", "cpu", "cuda"):
-        raise ConfigError(f"unknown device {name!r}: choose auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("no CUDA device is usable: `crrl-fast doctor` says why; --device cpu runs without one")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)

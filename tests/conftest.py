@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from crrl_fast.data.store import Split, Store
+from crrl_fast.data.info import Split
+from crrl_fast.data.store import Store
 
 REAL_DATA = Path(os.environ.get("CRRL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -62,3 +63,19 @@ def tiny_path(tiny_store: Store, tmp_path: Path) -> Path:
 def cpu() -> torch.device:
     """Return the CPU device."""
     return torch.device("cpu")
+
+
+@pytest.fixture
+def cuda():
+    """Return the GPU; without one the test skips, or fails where a GPU is required."""
+    if not torch.cuda.is_available():
+        if os.environ.get("CRRL_REQUIRE_CUDA") == "1":
+            pytest.fail("CRRL_REQUIRE_CUDA=1, but torch can use no GPU here")
+        pytest.skip("no GPU")
+    return torch.device("cuda")
+
+
+@pytest.fixture(params=["cpu", "cuda"])
+def device(request):
+    """Return each device in turn."""
+    return torch.device("cpu") if request.param == "cpu" else request.getfixturevalue("cuda")

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from crrl_fast.data import synthetic
 from crrl_fast.data.clip import Clip
+from crrl_fast.data.info import Split
 from crrl_fast.data.preprocess import DEFAULT_STEPS, Step
 from crrl_fast.data.readers import ucla
-from crrl_fast.data.store import Split, Store
+from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError, DataError
 
 DEMO = "demo"

@@ -170,8 +170,7 @@ def _parse_step(item: str) -> Step:
 
 def _present(frames: Frames) -> npt.NDArray[np.bool_]:
     """Return (F, M, 1, 1): whether a body has any non-zero coordinate in a frame."""
-    present: npt.NDArray[np.bool_] = frames.any(axis=(2, 3), keepdims=True)
-    return present
+    return np.asarray(frames.any(axis=(2, 3), keepdims=True))
 
 
 def _first_present(frames: Frames, offsets: Offsets) -> Offsets:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,54 +16,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from crrl_fast.data.clip import UNKNOWN, Clip
+from crrl_fast.data.info import METADATA_KEY, SPLIT_FIELDS, Split, StoreInfo, parse_header
 from crrl_fast.data.layouts import Layout, get_layout
 from crrl_fast.data.preprocess import Downsample, Step, apply_steps, describe_steps
 from crrl_fast.errors import ConfigError, DataError
-
-FORMAT = "crrl-fast store"
-VERSION = 1
-_METADATA_KEY = "crrl_fast"
-_CLIP_FIELDS = ("labels", "subject", "camera", "setup", "replication")
-
-
-@dataclass(frozen=True)
-class Split:
-    """How clips divide into training and test: by the value of one per-clip field.
-
-    Attributes:
-        field: ``subject``, ``camera``, ``setup`` or ``replication``.
-        train: its values in the training part; every other known value is in the test part.
-    """
-
-    field: str
-    train: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class StoreInfo:
-    """What a store says of itself (JSON in the file's metadata).
-
-    Attributes:
-        dataset: name of the data set.
-        layout: name of the joint layout.
-        bodies: bodies M a frame; a frame has D = M * V * 3 numbers.
-        class_names: name of each class, in label order; empty where there are no labels.
-        clip_names: name of each clip.
-        fps: frames a second of the recording, before any down-sampling; None where unknown.
-        splits: named splits; the first is the default.
-        preprocessing: the steps that were applied, in order, with their parameters.
-        sha256: hash of the tensors' bytes; run folders record it.
-    """
-
-    dataset: str
-    layout: str
-    bodies: int
-    class_names: tuple[str, ...]
-    clip_names: tuple[str, ...]
-    fps: float | None = None
-    splits: Mapping[str, Split] = field(default_factory=dict)
-    preprocessing: tuple[dict[str, Any], ...] = ()
-    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -287,11 +241,10 @@ class Store:
             DataError: the folder cannot be written.
         """
         path = Path(path)
-        header = {"format": FORMAT, "version": VERSION, **asdict(self.info)}
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            save_file(self._tensors(), temporary, metadata={_METADATA_KEY: json.dumps(header)})
+            save_file(self._tensors(), temporary, metadata={METADATA_KEY: self.info.to_header()})
             temporary.replace(path)
         except (OSError, SafetensorError) as error:
             raise DataError(f"{path}: cannot write the store ({error})") from error
@@ -310,11 +263,11 @@ class Store:
             raise DataError(f"{path}: no such file")
         try:
             with safe_open(path, framework="pt") as file:
-                header = (file.metadata() or {}).get(_METADATA_KEY)
+                header = (file.metadata() or {}).get(METADATA_KEY)
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, SafetensorError) as error:
             raise DataError(f"{path}: not a readable store, or cut short ({error}): prepare it again") from error
-        info = _parse_header(path, header)
+        info = parse_header(path, header)
         _check_tensors(path, tensors, info)
         return cls(info=info, **tensors)
 
@@ -348,40 +301,11 @@ def _hash_tensors(tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _parse_header(path: Path, header: str | None) -> StoreInfo:
-    if header is None:
-        raise DataError(f"{path}: a safetensors file, but no crrl-fast store: make one with `crrl-fast prepare`")
-    try:
-        values = json.loads(header)
-        if values["format"] != FORMAT:
-            raise ValueError(f"format {values['format']!r}")
-        version = values["version"]
-        if version == VERSION:
-            return StoreInfo(
-                dataset=str(values["dataset"]),
-                layout=get_layout(values["layout"]).name,
-                bodies=int(values["bodies"]),
-                class_names=tuple(values["class_names"]),
-                clip_names=tuple(values["clip_names"]),
-                fps=values["fps"],
-                splits={name: Split(split["field"], tuple(split["train"])) for name, split in values["splits"].items()},
-                preprocessing=tuple(values["preprocessing"]),
-                sha256=str(values["sha256"]),
-            )
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path}: the store's header is damaged ({error!r}): prepare it again") from error
-    raise DataError(
-        f"{path}: store version {version}, but this crrl-fast reads version {VERSION}: prepare it again, or upgrade"
-    )
-
-
 def _check_tensors(path: Path, tensors: dict[str, Tensor], info: StoreInfo) -> None:
     """Refuse tensors that contradict each other or the header; later code relies on what is checked here."""
     clips = len(info.clip_names)
     width = info.bodies * get_layout(info.layout).num_joints * 3
-    expected = {"frames": torch.float32, "offsets": torch.int64, **dict.fromkeys(_CLIP_FIELDS, torch.int64)}
+    expected = {"frames": torch.float32, **dict.fromkeys(("offsets", "labels", *SPLIT_FIELDS), torch.int64)}
     if set(tensors) != set(expected):
         raise DataError(f"{path}: a store holds {', '.join(expected)}, this file {', '.join(sorted(tensors))}")
     for name, dtype in expected.items():
@@ -401,6 +325,3 @@ def _check_tensors(path: Path, tensors: dict[str, Tensor], info: StoreInfo) -> N
     labels = tensors["labels"]
     if bool(((labels < UNKNOWN) | (labels >= len(info.class_names))).any()):
         raise DataError(f"{path}: labels outside -1..{len(info.class_names) - 1}: prepare it again")
-    for name, split in info.splits.items():
-        if split.field not in _CLIP_FIELDS[1:]:
-            raise DataError(f"{path}: split {name!r} goes by unknown field {split.field!r}: prepare it again")

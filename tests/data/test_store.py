@@ -6,8 +6,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from crrl_fast.data.info import Split
 from crrl_fast.data.preprocess import Center, Downsample
-from crrl_fast.data.store import Split, Store
+from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError, DataError
 from tests.conftest import random_walks
 

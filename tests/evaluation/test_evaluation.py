@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from crrl_fast.data.batches import resident_split
-from crrl_fast.data.store import Split, Store
+from crrl_fast.data.info import Split
+from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError
 from crrl_fast.evaluation.features import FeatureSet, extract_features
 from crrl_fast.evaluation.knn import nearest_neighbour_accuracy

@@ -9,7 +9,8 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from crrl_fast.config import Recipe
-from crrl_fast.data.store import Split, Store
+from crrl_fast.data.info import Split
+from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError, TrainingError
 from crrl_fast.evaluation.features import extract_features
 from crrl_fast.run import RunFolder
@@ -136,6 +137,22 @@ def test_bf16_trains_close_to_fp32(tiny_path, tmp_path):
     a, b = records(full)[-1]["loss"], records(half)[-1]["loss"]
     assert a != b
     assert a == pytest.approx(b, rel=0.02)
+
+
+def test_a_run_on_cuda_matches_the_cpu(tiny_path, tiny_store, tmp_path, cuda, cpu):
+    from crrl_fast.data.batches import resident_split
+
+    recipe = SMALL.with_overrides({"dropout": 0.0})
+    features = {}
+    for device in (cpu, cuda):
+        folder, _ = run(tiny_path, tmp_path / device.type, recipe=recipe, device=device, stages=("ser", "cml", "inf"))
+        train, _ = resident_split(tiny_store, None, device)
+        features[device.type] = [
+            extract_features(folder.load_encoder(stage, 60).to(device), train).cpu() for stage in ("ser", "cml", "inf")
+        ]
+        features[device.type].append(torch.tensor([row["loss"] for row in records(folder)]))
+    for on_cpu, on_cuda in zip(features["cpu"], features["cuda"], strict=True):
+        torch.testing.assert_close(on_cuda, on_cpu, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from crrl_fast.data.clip import Clip
+from crrl_fast.data.info import Split
 from crrl_fast.data.layouts import KINECT20
 from crrl_fast.data.readers.source import open_source
-from crrl_fast.data.store import Split
 from crrl_fast.errors import DataError
 
 LAYOUT = KINECT20.name

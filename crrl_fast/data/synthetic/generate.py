@@ -9,8 +9,8 @@ from enum import IntEnum
 import numpy as np
 
 from crrl_fast.data.clip import Clip
+from crrl_fast.data.info import Split
 from crrl_fast.data.layouts import NTU25
-from crrl_fast.data.store import Split
 from crrl_fast.data.synthetic.actions import ACTIONS, Action
 from crrl_fast.data.synthetic.body import (
     HAND,

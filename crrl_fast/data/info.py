@@ -1,0 +1,102 @@
+"""What a store says of itself: names, layout, splits and preprocessing, as JSON in the file's metadata."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from crrl_fast.data.layouts import get_layout
+from crrl_fast.errors import DataError
+
+FORMAT = "crrl-fast store"
+VERSION = 1
+METADATA_KEY = "crrl_fast"
+SPLIT_FIELDS = ("subject", "camera", "setup", "replication")
+
+
+@dataclass(frozen=True)
+class Split:
+    """How clips divide into training and test: by the value of one per-clip field.
+
+    Attributes:
+        field: ``subject``, ``camera``, ``setup`` or ``replication``.
+        train: its values in the training part; every other known value is in the test part.
+    """
+
+    field: str
+    train: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class StoreInfo:
+    """What a store says of itself (JSON in the file's metadata).
+
+    Attributes:
+        dataset: name of the data set.
+        layout: name of the joint layout.
+        bodies: bodies M a frame; a frame has D = M * V * 3 numbers.
+        class_names: name of each class, in label order; empty where there are no labels.
+        clip_names: name of each clip.
+        fps: frames a second of the recording, before any down-sampling; None where unknown.
+        splits: named splits; the first is the default.
+        preprocessing: the steps that were applied, in order, with their parameters.
+        sha256: hash of the tensors' bytes; run folders record it.
+    """
+
+    dataset: str
+    layout: str
+    bodies: int
+    class_names: tuple[str, ...]
+    clip_names: tuple[str, ...]
+    fps: float | None = None
+    splits: Mapping[str, Split] = dataclasses.field(default_factory=dict)
+    preprocessing: tuple[dict[str, Any], ...] = ()
+    sha256: str = ""
+
+    def to_header(self) -> str:
+        """Return the JSON text that ``parse_header`` reads back."""
+        return json.dumps({"format": FORMAT, "version": VERSION, **asdict(self)})
+
+
+def parse_header(path: Path, header: str | None) -> StoreInfo:
+    """Read the header of the store at ``path``; None stands for a file without one.
+
+    Raises:
+        DataError: there is no header, it is damaged, or of another version.
+    """
+    if header is None:
+        raise DataError(f"{path}: a safetensors file, but no crrl-fast store: make one with `crrl-fast prepare`")
+    try:
+        values = json.loads(header)
+        if values["format"] != FORMAT:
+            raise ValueError(f"format {values['format']!r}")
+        version = values["version"]
+        if version == VERSION:
+            return StoreInfo(
+                dataset=str(values["dataset"]),
+                layout=get_layout(values["layout"]).name,
+                bodies=int(values["bodies"]),
+                class_names=tuple(values["class_names"]),
+                clip_names=tuple(values["clip_names"]),
+                fps=values["fps"],
+                splits={name: _parse_split(name, **split) for name, split in values["splits"].items()},
+                preprocessing=tuple(values["preprocessing"]),
+                sha256=str(values["sha256"]),
+            )
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{path}: the store's header is damaged ({error!r}): prepare it again") from error
+    raise DataError(
+        f"{path}: store version {version}, but this crrl-fast reads version {VERSION}: prepare it again, or upgrade"
+    )
+
+
+def _parse_split(name: str, field: str, train: list[int]) -> Split:
+    if field not in SPLIT_FIELDS:
+        raise DataError(f"split {name!r} goes by unknown field {field!r}: prepare it again")
+    return Split(field, tuple(train))
