@@ -22,8 +22,9 @@ from crrl_fast.data import catalog
 from crrl_fast.device import resolve_device
 from crrl_fast.evaluation.linear import LinearProbe
 from crrl_fast.evaluation.protocol import RunEvaluation
+from crrl_fast.files import write_json, write_text
 from crrl_fast.recipes import get_recipe
-from crrl_fast.run import METRICS_FILE, RANDOM_ENCODER, RunFolder, write_json
+from crrl_fast.run import METRICS_FILE, RANDOM_ENCODER, RunFolder
 from crrl_fast.training.pretrain import STAGES, PretrainRequest, pretrain
 from crrl_fast.versions import software_versions
 
@@ -73,7 +74,7 @@ def main(
     if json_file:
         write_json(json_file, record)
     if markdown_file:
-        markdown_file.write_text(table)
+        write_text(markdown_file, table)
 
 
 def measure(run: RunFolder) -> dict[str, Any]:

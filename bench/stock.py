@@ -28,8 +28,8 @@ from crrl_fast.data.store import Store
 from crrl_fast.evaluation.features import FeatureSet
 from crrl_fast.evaluation.knn import nearest_neighbour_accuracy
 from crrl_fast.evaluation.linear import LinearProbe, linear_probe
+from crrl_fast.files import write_json
 from crrl_fast.recipes import get_recipe
-from crrl_fast.run import write_json
 from crrl_fast.versions import software_versions
 
 RECIPE = get_recipe("paper")

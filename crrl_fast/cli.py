@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -72,7 +73,7 @@ def pretrain(
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="Override a recipe field: field=value; may be repeated.")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="A TOML file of recipe fields; --set goes before it.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A TOML file of recipe fields; --set wins over it.")] = None,
     out: Annotated[Path | None, typer.Option(help="The run folder; default: runs/DATA-RECIPE-TIME.")] = None,
     seed: Annotated[int, typer.Option(help="Of weights, dropout and shuffling.")] = 0,
     device: DeviceOption = "auto",
@@ -159,15 +160,16 @@ def ops(
     """Check every op against float64, then time it beside its baselines."""
     from crrl_fast import benchmark
     from crrl_fast.device import resolve_device
+    from crrl_fast.files import write_json, write_text
 
     record = benchmark.run_ops_benchmark(
         resolve_device(device), rounds=rounds, on_case=lambda case: _print(f"measured {case.op}: {case.case}")
     )
     console.print(benchmark.render(record))
     if json_file:
-        record.save(json_file)
+        write_json(json_file, asdict(record))
     if markdown_file:
-        markdown_file.write_text(benchmark.markdown(record))
+        write_text(markdown_file, benchmark.markdown(record))
 
 
 @app.command()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 from crrl_fast.config import Recipe
 from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError
+from crrl_fast.files import replacing, write_json
 from crrl_fast.models import MotionEncoder
 from crrl_fast.seeding import seed_everything
 
@@ -106,12 +105,8 @@ class RunFolder:
     def save_stage(self, stage: str, module: nn.Module) -> Path:
         """Write a finished stage's weights to ``STAGE.safetensors``; the file appears whole or not at all."""
         path = self.path / f"{stage}.safetensors"
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
+        with replacing(path) as temporary:
             save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
         return path
 
     def default_encoder(self) -> str:
@@ -163,14 +158,3 @@ class RunFolder:
     def _finished(self) -> str:
         finished = sorted(file.stem for file in self.path.glob("*.safetensors"))
         return f"finished stages: {', '.join(finished)}" if finished else "no stage has finished"
-
-
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write ``values`` to ``path``, making its folder; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(json.dumps(values, indent=2) + "\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -133,6 +133,26 @@ def test_a_moved_store_is_found_with_data(crrl, tmp_path, tiny_path):
     assert crrl("eval", "knn", "run", "--data", moved)[0] == 0
 
 
+def test_bench_writes_record_and_table(crrl, tmp_path, monkeypatch):
+    from crrl_fast.benchmark import cases
+
+    monkeypatch.setattr(cases.motion_diff, "TRAINING_BATCH", (2, 3))
+    monkeypatch.setattr(cases.motion_diff, "LARGE_BATCH", {"cpu": (2, 3)})
+    written = ("--json", "new/ops.json", "--markdown", "ops.md")
+    code, out, _ = crrl("bench", "ops", "--device", "cpu", "--rounds", 1, *written)
+    assert code == 0
+    assert "torch.compile" in out
+    assert json.loads((tmp_path / "new/ops.json").read_text())["cases"][0]["op"] == "motion_diff"
+    assert "motion_diff forward (2, 3, 150)" in (tmp_path / "ops.md").read_text()
+
+
+@pytest.mark.parametrize("target", ["/dev/null/x.safetensors", "folder"])
+def test_unwritable_results_end_in_one_line(crrl, tmp_path, target):
+    (tmp_path / "folder").mkdir()
+    one_line_error(crrl("prepare", "demo", "--out", target), target, "cannot be written")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
 def test_ctrl_c_keeps_what_finished(crrl, tmp_path, tiny_path, monkeypatch):
     from crrl_fast.training import pretrain
 

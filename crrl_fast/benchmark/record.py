@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -60,12 +58,3 @@ class BenchmarkRecord:
     rounds: int
     versions: dict[str, str | None]
     cases: tuple[CaseRecord, ...]
-
-    def to_json(self) -> str:
-        """Return the record as indented JSON."""
-        return json.dumps(asdict(self), indent=2) + "\n"
-
-    def save(self, path: Path) -> None:
-        """Write the record as JSON, making the folder where it is missing."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(self.to_json())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from crrl_fast.data.info import METADATA_KEY, SPLIT_FIELDS, Split, StoreInfo, pa
 from crrl_fast.data.layouts import Layout, get_layout
 from crrl_fast.data.preprocess import Downsample, Step, apply_steps, describe_steps
 from crrl_fast.errors import ConfigError, DataError
+from crrl_fast.files import replacing
 
 
 @dataclass(frozen=True)
@@ -238,18 +238,10 @@ class Store:
         """Write the store to ``path``; the file appears whole or not at all.
 
         Raises:
-            DataError: the folder cannot be written.
+            CrrlError: the file cannot be written.
         """
-        path = Path(path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(Path(path)) as temporary:
             save_file(self._tensors(), temporary, metadata={METADATA_KEY: self.info.to_header()})
-            temporary.replace(path)
-        except (OSError, SafetensorError) as error:
-            raise DataError(f"{path}: cannot write the store ({error})") from error
-        finally:
-            temporary.unlink(missing_ok=True)
 
     @classmethod
     def open(cls, path: str | Path) -> Store:

@@ -13,7 +13,8 @@ from crrl_fast.data.catalog import open_data
 from crrl_fast.evaluation.features import FeatureSet
 from crrl_fast.evaluation.knn import nearest_neighbour_accuracy
 from crrl_fast.evaluation.linear import LinearProbe, linear_probe
-from crrl_fast.run import RunFolder, write_json
+from crrl_fast.files import write_json
+from crrl_fast.run import RunFolder
 from crrl_fast.versions import software_versions
 
 

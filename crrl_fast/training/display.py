@@ -66,7 +66,11 @@ class TrainingDisplay:
         rate = f"{record['clips_per_second']:.0f} clips/s"
         line = f"{record['stage']} {record['epoch']:>3}/{epochs}  {losses}{probe}  {rate}"
         if self._console.is_terminal:
-            self._progress.update(self._task, description=f"{record['stage']} {record['epoch']}/{epochs}", status=rate)
+            self._progress.update(
+                self._task,
+                description=f"{record['stage']} {record['epoch']}/{epochs}",
+                status=f"loss {record['loss']:.4f}  {rate}",
+            )
             if probe:
                 self._console.print(line, highlight=False)
         else:

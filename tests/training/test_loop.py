@@ -1,13 +1,16 @@
+import io
 import json
 import math
 
 import pytest
 import torch
+from rich.console import Console
 from torch import nn
 
 from crrl_fast.config import Recipe
 from crrl_fast.data.batches import resident_split
 from crrl_fast.errors import TrainingError
+from crrl_fast.training.display import TrainingDisplay
 from crrl_fast.training.log import MetricsLog
 from crrl_fast.training.loop import train_stage
 
@@ -96,3 +99,16 @@ def test_metrics_log_writes_json_lines_and_events(tmp_path):
     assert [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()] == records
     events = EventAccumulator(str(tmp_path)).Reload()
     assert [(e.step, e.value) for e in events.Scalars("cml/loss")] == [(1, 1.0), (2, 0.5)]
+
+
+def test_the_terminal_shows_a_live_bar_with_loss_rate_and_time_left():
+    printed = io.StringIO()
+    console = Console(file=printed, force_terminal=True, width=160)
+    with TrainingDisplay(console, epochs=2, clips=16) as display:
+        display.start_stage("cml")
+        display.step(16)
+        record = {"stage": "cml", "epoch": 1, "loss": 2.5, "lr": 0.1, "seconds": 2.0, "clips_per_second": 8.0}
+        display.epoch(record, epochs=2)
+    for part in ("cml 1/2", " 50%", "loss 2.5000", "8 clips/s", "left"):
+        assert part in printed.getvalue()
+    assert "lr" not in printed.getvalue()
