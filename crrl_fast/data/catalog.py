@@ -21,18 +21,22 @@ NAMES = (DEMO, "ucla", "ntu60", "ntu120", "pku1", "pku2", "cmu")
 
 
 @dataclass(frozen=True)
-class Reader:
-    """A foreign format: how to read it and what is known of the data set beforehand."""
+class DataSet:
+    """What is known of a data set before its files are read."""
 
-    read_clips: Callable[[Path], Iterator[Clip]]
     layout: str
     class_names: Sequence[str]
     fps: float
     splits: Mapping[str, Split]
+    read_clips: Callable[[Path], Iterator[Clip]] | None
+    """Reads its files; None for a set that is generated."""
 
 
-READERS: dict[str, Reader] = {
-    "ucla": Reader(ucla.read_clips, ucla.LAYOUT, ucla.CLASS_NAMES, ucla.FPS, ucla.SPLITS),
+DATA_SETS: dict[str, DataSet] = {
+    DEMO: DataSet(
+        synthetic.DEMO_LAYOUT, synthetic.DEMO_CLASSES, synthetic.DEMO_FPS, synthetic.DEMO_SPLITS, read_clips=None
+    ),
+    "ucla": DataSet(ucla.LAYOUT, ucla.CLASS_NAMES, ucla.FPS, ucla.SPLITS, ucla.read_clips),
 }
 
 
@@ -59,30 +63,24 @@ def prepare(name: str, source: Path | None, steps: Sequence[Step] = DEFAULT_STEP
         ConfigError: the name has no reader, or a source is missing or given where there is none.
         DataError: the source is malformed.
     """
-    if name == DEMO:
+    if name not in DATA_SETS:
+        raise ConfigError(f"no reader for data set {name!r}: choose one of {', '.join(DATA_SETS)}")
+    known = DATA_SETS[name]
+    if known.read_clips is None:
         if source is not None:
-            raise ConfigError(f"{DEMO!r} is generated and takes no SOURCE, but got {str(source)!r}")
-        return Store.from_clips(
-            synthetic.demo_clips(seed),
-            dataset=DEMO,
-            layout=synthetic.DEMO_LAYOUT,
-            class_names=synthetic.DEMO_CLASSES,
-            fps=synthetic.DEMO_FPS,
-            splits=synthetic.DEMO_SPLITS,
-            steps=steps,
-        )
-    if name not in READERS:
-        raise ConfigError(f"no reader for data set {name!r}: choose one of {', '.join((DEMO, *READERS))}")
-    if source is None:
-        raise ConfigError(f"{name!r} needs a SOURCE: `crrl-fast prepare {name} FOLDER_OR_ZIP`")
-    reader = READERS[name]
+            raise ConfigError(f"{name!r} is generated and takes no SOURCE, but got {str(source)!r}")
+        clips = synthetic.demo_clips(seed)
+    else:
+        if source is None:
+            raise ConfigError(f"{name!r} needs a SOURCE: `crrl-fast prepare {name} FOLDER_OR_ZIP`")
+        clips = known.read_clips(source)
     return Store.from_clips(
-        reader.read_clips(source),
+        clips,
         dataset=name,
-        layout=reader.layout,
-        class_names=reader.class_names,
-        fps=reader.fps,
-        splits=reader.splits,
+        layout=known.layout,
+        class_names=known.class_names,
+        fps=known.fps,
+        splits=known.splits,
         steps=steps,
     )
 
@@ -100,7 +98,7 @@ def open_data(data: str) -> tuple[Store, Path]:
     if not path.is_file():
         if data == DEMO:
             prepare(DEMO, None).save(path)
-        elif data in READERS:
+        elif data in DATA_SETS:
             raise DataError(f"no store {path}: make it with `crrl-fast prepare {data} SOURCE`, or set CRRL_DATA")
         else:
             raise DataError(
