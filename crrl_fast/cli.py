@@ -195,9 +195,11 @@ def main() -> NoReturn:
         # Usage errors are click's, which Typer vendors or not depending on its version: known by their method.
         if not hasattr(error, "format_message"):
             raise
+        message = error.format_message().rstrip(".")
+        if not message:  # a command group without a command: its help has been printed
+            sys.exit(USER_ERROR)
         context = getattr(error, "ctx", None)
-        help_hint = f"; see `{context.command_path} --help`" if context else ""
-        _fail(f"{' '.join(error.format_message().split()).rstrip('.')}{help_hint}", USER_ERROR)
+        _fail(f"{message}; see `{context.command_path} --help`" if context else message, USER_ERROR)
     sys.exit(code if isinstance(code, int) else 0)
 
 

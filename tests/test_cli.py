@@ -111,6 +111,13 @@ def test_mistakes_end_in_one_line(crrl, tmp_path, arguments, parts):
     assert not (tmp_path / "stores").exists()
 
 
+@pytest.mark.parametrize("group", [[], ["eval"], ["bench"]])
+def test_a_group_without_a_command_shows_its_help_alone(crrl, group):
+    _, out, err = crrl(*group)
+    assert "Usage: " + " ".join(["crrl-fast", *group]) in out
+    assert err == ""
+
+
 def test_a_bad_clip_leaves_no_store(crrl, tmp_path):
     folder = tmp_path / "all_sqe"
     folder.mkdir()
