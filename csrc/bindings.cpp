@@ -11,6 +11,11 @@ TORCH_LIBRARY(crrl_fast, m) {
   const std::vector<at::Tag> tags{at::Tag::pt2_compliant_tag};
   m.def("motion_diff(Tensor x, Tensor? lengths=None) -> Tensor", tags);
   m.def("motion_diff_backward(Tensor grad, Tensor? lengths=None) -> Tensor", tags);
+  m.def(
+      "queue_info_nce(Tensor query, Tensor key, Tensor queue, Tensor? filled, float temperature, bool normalize, "
+      "int reduction, bool query_grad, bool key_grad) -> (Tensor loss, Tensor hits, Tensor query_grad, Tensor "
+      "key_grad)",
+      tags);
 }
 
 PYBIND11_MODULE(_C, m) {

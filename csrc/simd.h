@@ -8,3 +8,6 @@
 #define CRRL_SIMD_CLONES
 #define CRRL_CPU_ISAS CRRL_PROCESSOR
 #endif
+
+// For what such loops call: only inlined is it compiled for the instruction set of the clone.
+#define CRRL_SIMD_INLINE __attribute__((always_inline)) inline

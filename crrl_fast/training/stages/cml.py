@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from crrl_fast.config import Recipe
 from crrl_fast.data.batches import Batch
 from crrl_fast.models import MomentumQueue, MotionEncoder, frozen_copy, mlp_head, momentum_update
-from crrl_fast.ops import motion_diff
-from crrl_fast.reference import queue_info_nce
+from crrl_fast.ops import motion_diff, queue_info_nce
 
 
 class ContrastiveMotionLearner(nn.Module):
@@ -41,10 +40,14 @@ class ContrastiveMotionLearner(nn.Module):
         """
         query = self.head(self.encoder(batch.coords, batch).feature)
         key = self._keys(batch)
-        # The clone lets this batch's keys overwrite the queue before the backward reads it.
-        negatives = self.queue.keys.clone()
         loss, accuracy = queue_info_nce(
-            query, key, negatives, self.recipe.temperature, normalize=True, return_accuracy=True
+            query,
+            key,
+            self.queue.keys,
+            self.recipe.temperature,
+            normalize=True,
+            return_accuracy=True,
+            filled=self.queue.filled,
         )
         if self.training:
             self.queue.enqueue(F.normalize(key, dim=1))
