@@ -1,5 +1,5 @@
-// The gradient of queue_info_nce. In C++, because on CRRL's own shape the Python hooks of torch.library take longer than
-// the op.
+// The gradient of queue_info_nce. In C++, because on CRRL's own shape the Python hooks of torch.library take longer
+// than the op.
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/mul.h>
@@ -23,9 +23,8 @@ class InfoNceFunction : public torch::autograd::Function<InfoNceFunction> {
                                                 const at::Tensor& key, const at::Tensor& queue,
                                                 const std::optional<at::Tensor>& filled, double temperature,
                                                 bool normalize, int64_t reduction, bool query_grad, bool key_grad) {
-    static const auto op = c10::Dispatcher::singleton()
-                               .findSchemaOrThrow("crrl_fast::queue_info_nce", "")
-                               .typed<Signature>();
+    static const auto op =
+        c10::Dispatcher::singleton().findSchemaOrThrow("crrl_fast::queue_info_nce", "").typed<Signature>();
     const at::AutoDispatchBelowADInplaceOrView below_autograd;
     auto [loss, hits, for_query, for_key] =
         op.call(query, key, queue, filled, temperature, normalize, reduction, query_grad, key_grad);
@@ -57,8 +56,8 @@ class InfoNceFunction : public torch::autograd::Function<InfoNceFunction> {
 Results info_nce_with_gradient(const at::Tensor& query, const at::Tensor& key, const at::Tensor& queue,
                                const std::optional<at::Tensor>& filled, double temperature, bool normalize,
                                int64_t reduction, bool query_grad, bool key_grad) {
-  const auto results = InfoNceFunction::apply(query, key, queue, filled, temperature, normalize, reduction, query_grad,
-                                              key_grad);
+  const auto results =
+      InfoNceFunction::apply(query, key, queue, filled, temperature, normalize, reduction, query_grad, key_grad);
   return {results[0], results[1], results[2], results[3]};
 }
 

@@ -1,7 +1,7 @@
 // The pass over the queue on the CPU. The queue is cut into slabs and the batch into groups of rows; a slab and a group
 // make a task. A task walks its slab tile by tile: logits (library GEMM), online softmax, weighted sum of keys (library
-// GEMM), all in the cache of one core. What the slabs found of a row is put together at the end, in their order. The cut
-// depends on the problem alone, so that the same bits come out of any number of threads.
+// GEMM), all in the cache of one core. What the slabs found of a row is put together at the end, in their order. The
+// cut depends on the problem alone, so that the same bits come out of any number of threads.
 #include <ATen/Parallel.h>
 #include <ATen/core/Tensor.h>
 #include <ATen/ops/empty.h>
@@ -301,8 +301,7 @@ class Pass {
       for (int64_t block = first_block; block < last_block; ++block) {
         const int64_t row = slab * plan_.rows() + block * width;
         tile_product(padded, width, dim, keys, {factors_ + block * width * dim, width}, scratch.logits, false);
-        std::fill(scratch.logits + count * width, scratch.logits + padded * width,
-                  -std::numeric_limits<T>::infinity());
+        std::fill(scratch.logits + count * width, scratch.logits + padded * width, -std::numeric_limits<T>::infinity());
         softmax_tile(scratch.logits, padded, width, scale, threshold_ + block * width, max_ + row, sum_ + row,
                      rank_ + row, scratch.shrink, scratch.weights);
         if (wants_key_sum()) {

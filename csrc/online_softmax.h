@@ -13,6 +13,7 @@
 #include <cstring>
 #include <limits>
 
+#include "info_nce.h"
 #include "simd.h"
 
 namespace crrl {

@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,25 @@ def tiny_path(tiny_store: Store, tmp_path: Path) -> Path:
     path = tmp_path / "tiny.safetensors"
     tiny_store.save(path)
     return path
+
+
+@pytest.fixture
+def run_cpp(tmp_path: Path):
+    """Return a function that compiles a C++ file against csrc/ under sanitizers and expects it to print ok."""
+
+    def run(source: Path, *flags: str) -> None:
+        program = tmp_path / source.stem
+        warnings = ("-Wall", "-Wextra", "-Werror")
+        sanitizers = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+        include = f"-I{Path(__file__).parents[1] / 'csrc'}"
+        command = [os.environ.get("CXX", "g++"), "-std=c++20", "-O1", "-g", *warnings, *sanitizers, include]
+        subprocess.run([*command, *flags, str(source), "-o", str(program)], check=True)
+        # Leaks do not matter here, and looking for them fails where processes may not trace each other.
+        environment = {**os.environ, "ASAN_OPTIONS": "detect_leaks=0"}
+        ran = subprocess.run([program], capture_output=True, text=True, check=False, env=environment)
+        assert (ran.returncode, ran.stdout) == (0, "ok\n"), ran.stdout + ran.stderr
+
+    return run
 
 
 @pytest.fixture

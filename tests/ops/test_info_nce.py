@@ -119,8 +119,8 @@ def test_error_is_within_the_naive_one(device, shape, query_dtype, queue_dtype, 
     arguments = [x.to(device) for x in (query, key, queue)]
     ours = errors(run(queue_info_nce, *arguments, normalize=normalize), truth)
     theirs = errors(run(naive, *arguments, normalize=normalize), truth)
-    # Both round query and weights to the queue's dtype, though not alike, hence the half on top; naive rounds its logits
-    # too. In the end the gradient is rounded to the query's dtype.
+    # Both round query and weights to the queue's dtype, though not alike, hence the half on top; naive rounds its
+    # logits too. In the end the gradient is rounded to the query's dtype.
     rounding = max(torch.finfo(query_dtype).eps, 1e-6)
     for mine, budget, exact in zip(ours, theirs, (truth[0], *truth[2:]), strict=True):
         assert mine <= 1.5 * budget + rounding * max(1.0, float(exact.abs().max()))
