@@ -3,7 +3,6 @@ import sys
 
 import pytest
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 
 from crrl_fast.models import MomentumQueue
