@@ -11,6 +11,12 @@ TORCH_LIBRARY(crrl_fast, m) {
   const std::vector<at::Tag> tags{at::Tag::pt2_compliant_tag};
   m.def("motion_diff(Tensor x, Tensor? lengths=None) -> Tensor", tags);
   m.def("motion_diff_backward(Tensor grad, Tensor? lengths=None) -> Tensor", tags);
+  m.def(
+      "skeleton_views(Tensor frames, Tensor offsets, Tensor index, int num_joints, Tensor lengths, Tensor start, "
+      "Tensor span, Tensor? partner, Tensor? mirror, Tensor? origin, Tensor? matrix, Tensor? joints, "
+      "Tensor? joint_matrix, Tensor? noise_std, Tensor? seed, Tensor? blur, bool normalize_blur, "
+      "SymInt out_frames) -> (Tensor coords, Tensor velocity)",
+      tags);
 }
 
 PYBIND11_MODULE(_C, m) {
