@@ -185,4 +185,8 @@ def test_empty_batches_keep_their_shape():
     params = ViewParams(V, none, none, none)
     views = skeleton_views(torch.randn(4, 75), torch.tensor([0, 4]), none, params)
     assert views.coords.shape == views.velocity.shape == (0, 0, 75)
-    assert skeleton_views(torch.randn(4, 75), torch.tensor([0, 4]), none, params, out_frames=7).coords.shape == (0, 7, 75)
+    assert skeleton_views(torch.randn(4, 75), torch.tensor([0, 4]), none, params, out_frames=7).coords.shape == (
+        0,
+        7,
+        75,
+    )
