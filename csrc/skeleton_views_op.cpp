@@ -85,9 +85,6 @@ Views skeleton_views(const at::Tensor& frames, const at::Tensor& offsets, const 
   TORCH_CHECK_VALUE(views == 0 || offsets.numel() >= 2, kOp, ": offsets must name at least one clip, got none");
   const int64_t taps = blur && blur->dim() == 2 ? blur->size(1) : 1;
   TORCH_CHECK_VALUE(taps >= 1 && taps <= kMaxTaps, kOp, ": blur must have 1 to ", kMaxTaps, " weights, got ", taps);
-  TORCH_CHECK_VALUE(!mirror || partner, kOp, ": mirror is given without partner");
-  TORCH_CHECK_VALUE(!joints || joint_matrix, kOp, ": joints is given without joint_matrix");
-  TORCH_CHECK_VALUE(!noise_std || seed, kOp, ": noise_std is given without seed");
 
   const c10::DeviceGuard guard(frames.device());
   Arguments arguments(frames.device());
@@ -106,6 +103,9 @@ Views skeleton_views(const at::Tensor& frames, const at::Tensor& offsets, const 
   params.noise_std = arguments.take<float>("noise_std", noise_std, {views, 3});
   params.seed = arguments.take<int64_t>("seed", seed, {views});
   params.blur = arguments.take<float>("blur", blur, {views, taps});
+  TORCH_CHECK_VALUE(!mirror || partner, kOp, ": mirror is given without partner");
+  TORCH_CHECK_VALUE(!joints || joint_matrix, kOp, ": joints is given without joint_matrix");
+  TORCH_CHECK_VALUE(!noise_std || seed, kOp, ": noise_std is given without seed");
 
   const at::Tensor dense = frames.stride(1) == 1 ? frames : frames.contiguous();
   SkeletonViewsShape shape;
