@@ -16,6 +16,12 @@ TORCH_LIBRARY(crrl_fast, m) {
       "int reduction, bool query_grad, bool key_grad) -> (Tensor loss, Tensor hits, Tensor query_grad, Tensor "
       "key_grad)",
       tags);
+  m.def(
+      "skeleton_views(Tensor frames, Tensor offsets, Tensor index, int num_joints, Tensor lengths, Tensor start, "
+      "Tensor span, Tensor? partner, Tensor? mirror, Tensor? origin, Tensor? matrix, Tensor? joints, "
+      "Tensor? joint_matrix, Tensor? noise_std, Tensor? seed, Tensor? blur, bool normalize_blur, "
+      "SymInt out_frames) -> (Tensor coords, Tensor velocity)",
+      tags);
 }
 
 PYBIND11_MODULE(_C, m) {

@@ -2,5 +2,8 @@
 
 from crrl_fast.ops.info_nce import queue_info_nce
 from crrl_fast.ops.motion_diff import motion_diff
+from crrl_fast.ops.skeleton_views import skeleton_views
+from crrl_fast.reference.skeleton_views import SkeletonViews
+from crrl_fast.views import ViewParams, sample_view_params
 
-__all__ = ["motion_diff", "queue_info_nce"]
+__all__ = ["SkeletonViews", "ViewParams", "motion_diff", "queue_info_nce", "sample_view_params", "skeleton_views"]

@@ -2,5 +2,6 @@
 
 from crrl_fast.reference.info_nce import queue_info_nce
 from crrl_fast.reference.motion_diff import motion_diff
+from crrl_fast.reference.skeleton_views import SkeletonViews, skeleton_views
 
-__all__ = ["motion_diff", "queue_info_nce"]
+__all__ = ["SkeletonViews", "motion_diff", "queue_info_nce", "skeleton_views"]
