@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from crrl_fast.benchmark import harness, run_ops_benchmark
-from crrl_fast.benchmark.cases import motion_diff
+from crrl_fast.benchmark.cases import info_nce, motion_diff
 from crrl_fast.errors import CrrlError
 
 
@@ -15,6 +15,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(harness, "SAMPLE_SECONDS", 0.0)
     monkeypatch.setattr(motion_diff, "TRAINING_BATCH", (3, 5))
     monkeypatch.setattr(motion_diff, "LARGE_BATCH", {"cpu": (4, 6)})
+    monkeypatch.setattr(info_nce, "SHAPES", (info_nce.Shape(3, 8, 20), info_nce.Shape(2, 4, 6)))
     compiled = torch.compile
     monkeypatch.setattr(torch, "compile", lambda f, **options: compiled(f, **{**options, "backend": "eager"}))
 
@@ -26,6 +27,39 @@ def test_motion_diff_stands_beside_its_baselines():
         names = [m.name for m in case.measurements]
         assert names == ["ours", "PyTorch eager", "torch.compile", "copy of the bytes"]
         assert all(m.error is not None and m.error <= case.tolerance for m in case.measurements[:3])
+
+
+def test_queue_info_nce_stands_beside_its_baselines():
+    record = run_ops_benchmark("cpu", ops=["queue_info_nce"], rounds=2)
+    assert [case.case for case in record.cases[:3]] == [
+        "forward (B=3, D=8, K=20) float32 queue",
+        "forward+backward (B=3, D=8, K=20) float32 queue",
+        "forward+backward (B=2, D=4, K=6) float32 queue",
+    ]
+    assert len(record.cases) == 6
+    for case in record.cases:
+        *computing, floor = case.measurements
+        names = ["ours", "PyTorch eager", "torch.compile"]
+        if case.case.endswith("bfloat16 queue"):
+            names.append("PyTorch eager, all bfloat16")
+        assert [m.name for m in computing] == names
+        assert floor.name == ("2 matrix products" if "backward" in case.case else "1 matrix product")
+        assert all(m.error is not None and m.error <= case.tolerance for m in computing)
+
+
+def test_the_products_of_info_nce_are_those_of_its_loss():
+    inputs = info_nce.draw(info_nce.Shape(3, 8, 20), torch.device("cpu"))
+    (logits,) = info_nce.matrix_products(inputs, backward=False)()
+    assert torch.equal(logits, inputs.query @ inputs.queue.T)
+    (summed,) = info_nce.matrix_products(inputs, backward=True)()
+    assert torch.equal(summed, inputs.query @ inputs.queue.T @ inputs.queue)
+
+
+def test_info_nce_is_drawn_as_unit_vectors_with_planted_positives():
+    query, key, queue = info_nce.draw(info_nce.Shape(64, 128, 256), torch.device("cpu"))
+    for tensor in (query, key, queue):
+        torch.testing.assert_close(tensor.norm(dim=1), torch.ones(len(tensor)))
+    torch.testing.assert_close((query * key).sum(dim=1).mean(), torch.tensor(0.3), atol=0.05, rtol=0)
 
 
 def test_the_record_says_under_which_circumstances():
