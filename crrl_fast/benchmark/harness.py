@@ -54,7 +54,6 @@ class Case:
     batch: int = 1
     """How many ``unit`` a call handles; above 1, the time of each is shown as well."""
     unit: str = "call"
-    note: str = ""
 
 
 def measure(case: Case, device: torch.device, rounds: int) -> CaseRecord:
@@ -89,7 +88,6 @@ def measure(case: Case, device: torch.device, rounds: int) -> CaseRecord:
         rounds=rounds,
         batch=case.batch,
         unit=case.unit,
-        note=case.note,
     )
 
 

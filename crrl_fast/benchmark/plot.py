@@ -102,7 +102,7 @@ def _bar(panel: Axes, place: float, ratio: Spread, colour: str) -> None:
     line = {"ecolor": INK, "elinewidth": 0.8, "capsize": 1.5}
     panel.barh(place, ratio.median - 1, left=1, color=colour, xerr=whiskers, error_kw=line)
     panel.annotate(
-        f"{ratio.median:.2f}" if ratio.median < 10 else f"{ratio.median:.1f}",
+        f"{ratio.median:.3g}",
         (max(ratio.p90, 1), place),
         xytext=(4, 0),
         textcoords="offset points",

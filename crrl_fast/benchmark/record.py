@@ -50,7 +50,7 @@ class CaseRecord:
     """Those that were timed: a slow case gets fewer than were asked for."""
     batch: int = 1
     unit: str = "call"
-    note: str = ""
+    """A call handles ``batch`` of these."""
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,6 @@ def _remarks(record: BenchmarkRecord) -> list[str]:
     notes = [
         "error: largest difference from float64 over the largest value; none for a yardstick",
         f"peak extra memory: {EXTRA_MEMORY}",
-        *(f"{case.op} {case.case}: {case.note}" for case in record.cases if case.note),
         *(f"{m.name}: {m.note}" for case in record.cases for m in case.measurements if m.note),
     ]
     return list(dict.fromkeys(notes))
@@ -82,7 +81,7 @@ def _per_unit(case: CaseRecord, measurement: Measurement) -> str:
 
 
 def _times(spread: Spread) -> str:
-    return f"{spread.median:.2f}x ({spread.p10:.2f} to {spread.p90:.2f})"
+    return f"{_short(spread.median)}x ({_short(spread.p10)} to {_short(spread.p90)})"
 
 
 def _bytes(count: int) -> str:

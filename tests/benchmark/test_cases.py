@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from crrl_fast.benchmark import harness, run_ops_benchmark
-from crrl_fast.benchmark.cases import info_nce, motion_diff
+from crrl_fast.benchmark.cases import info_nce, motion_diff, skeleton_views
 from crrl_fast.errors import CrrlError
 
 
@@ -16,6 +16,7 @@ def quick(monkeypatch):
     monkeypatch.setattr(motion_diff, "TRAINING_BATCH", (3, 5))
     monkeypatch.setattr(motion_diff, "LARGE_BATCH", {"cpu": (4, 6)})
     monkeypatch.setattr(info_nce, "SHAPES", (info_nce.Shape(3, 8, 20), info_nce.Shape(2, 4, 6)))
+    monkeypatch.setattr(skeleton_views, "BATCHES", {"cpu": (2,)})
     compiled = torch.compile
     monkeypatch.setattr(torch, "compile", lambda f, **options: compiled(f, **{**options, "backend": "eager"}))
 
@@ -60,6 +61,29 @@ def test_info_nce_is_drawn_as_unit_vectors_with_planted_positives():
     for tensor in (query, key, queue):
         torch.testing.assert_close(tensor.norm(dim=1), torch.ones(len(tensor)))
     torch.testing.assert_close((query * key).sum(dim=1).mean(), torch.tensor(0.3), atol=0.05, rtol=0)
+
+
+def test_skeleton_views_stands_beside_its_baselines():
+    record = run_ops_benchmark("cpu", ops=["skeleton_views"], rounds=2)
+    assert [case.case for case in record.cases] == [
+        "aimclr-strong (2, 50, 150) float32",
+        "aimclr-strong (2, 50, 150) bfloat16",
+        "aimclr (2, 50, 150) float32",
+        "skeleton-contrast (2, 50, 150) float32",
+    ]
+    for case in record.cases:
+        assert (case.batch, case.unit) == (2, "view")
+        names = [m.name for m in case.measurements]
+        assert names == ["ours", "PyTorch eager", "torch.compile", "copy of the bytes"]
+        assert all(m.error is not None and m.error <= case.tolerance for m in case.measurements[:3])
+
+
+def test_the_copy_moves_the_bytes_of_a_view():
+    case = next(skeleton_views.cases(torch.device("cpu")))
+    coords, velocity, _ = case.contenders[0].run()
+    read = 2 * skeleton_views.FRAMES * skeleton_views.COORDS * coords.element_size()
+    (copied,) = case.contenders[-1].run()
+    assert 2 * copied.nbytes == read + coords.nbytes + velocity.nbytes
 
 
 def test_the_record_says_under_which_circumstances():
