@@ -38,6 +38,8 @@ class Contender:
     computes_result: bool = True
     truth: Callable[[], Outputs] | None = None
     """What it should compute where that is not quite the case's truth."""
+    is_torch: bool = True
+    """False: its memory is not torch's to count."""
     note: str = ""
     """What a reader has to know to compare it; shown below the table."""
 
@@ -59,7 +61,7 @@ class Case:
 def measure(case: Case, device: torch.device, rounds: int) -> CaseRecord:
     """Check every contender's result, then time all of them in turn, at most ``rounds`` times."""
     errors = _check(case)
-    extra = [peak_extra_bytes(contender.run, device) for contender in case.contenders]
+    extra = [peak_extra_bytes(contender.run, device) if contender.is_torch else None for contender in case.contenders]
     calls = [_sample(contender, device, 3) for contender in case.contenders]  # the warm-up, too
     repeats = [max(1, math.ceil(SAMPLE_SECONDS / max(seconds, 1e-7))) for seconds in calls]
     rounds = _affordable(rounds, sum(map(math.prod, zip(calls, repeats, strict=True))))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from itertools import zip_longest
 
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from crrl_fast.benchmark.memory import EXTRA_MEMORY
@@ -19,7 +19,7 @@ CASE_WIDTH = 24
 
 def render(record: BenchmarkRecord) -> RenderableType:
     """Lay the record out for a terminal."""
-    table = Table("case", *COLUMNS)
+    table = Table(*(Column(name, overflow="fold") for name in ("case", *COLUMNS)))
     for case in record.cases:
         # The case's name runs down the section's first column, beside the contenders.
         title = [case.op, *textwrap.wrap(case.case, CASE_WIDTH)]

@@ -45,6 +45,12 @@ def test_a_contender_may_have_a_truth_of_its_own():
     assert [(m.error, m.note) for m in record.measurements] == [(0.0, ""), (0.0, "twofold")]
 
 
+def test_memory_that_is_not_torchs_is_not_counted():
+    array = Contender("NumPy", lambda: (), computes_result=False, is_torch=False)
+    record = measure(case(constant(1.0), array), CPU, rounds=1)
+    assert [m.extra_bytes for m in record.measurements] == [12, None]
+
+
 def test_rounds_are_interleaved_and_start_elsewhere_each_time():
     calls = []
 
