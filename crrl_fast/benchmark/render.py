@@ -19,7 +19,9 @@ CASE_WIDTH = 24
 
 def render(record: BenchmarkRecord) -> RenderableType:
     """Lay the record out for a terminal."""
-    table = Table(*(Column(name, overflow="fold") for name in ("case", *COLUMNS)))
+    narrowest = {"case": len("forward+backward"), "contender": len("torch.compile")}
+    columns = ("case", *COLUMNS)
+    table = Table(*(Column(name, overflow="fold", min_width=narrowest.get(name)) for name in columns))
     for case in record.cases:
         # The case's name runs down the section's first column, beside the contenders.
         title = [case.op, *textwrap.wrap(case.case, CASE_WIDTH)]

@@ -56,6 +56,13 @@ def test_the_products_of_info_nce_are_those_of_its_loss():
     assert torch.equal(summed, inputs.query @ inputs.queue.T @ inputs.queue)
 
 
+def test_naive_bfloat16_keeps_its_logits_in_bfloat16():
+    (case,) = [case for case in info_nce.cases(torch.device("cpu")) if case.name.startswith("forward (B=3")][1:]
+    (naive,) = [contender for contender in case.contenders if "all bfloat16" in contender.name]
+    (loss,) = naive.run()
+    assert loss.dtype == torch.bfloat16
+
+
 def test_info_nce_is_drawn_as_unit_vectors_with_planted_positives():
     query, key, queue = info_nce.draw(info_nce.Shape(64, 128, 256), torch.device("cpu"))
     for tensor in (query, key, queue):

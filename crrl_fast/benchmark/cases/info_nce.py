@@ -134,4 +134,7 @@ def tolerance(shape: Shape, dtype: torch.dtype) -> float:
 
 
 def _in_bfloat16(query: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
-    return reference.queue_info_nce(query.bfloat16(), key.bfloat16(), queue, temperature)
+    """Write the loss as one would, with everything cast: the reference itself would compute in float32."""
+    query, key = query.bfloat16(), key.bfloat16()
+    logits = torch.cat([(query * key).sum(dim=1, keepdim=True), query @ queue.T], dim=1) / temperature
+    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
