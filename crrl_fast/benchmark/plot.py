@@ -27,7 +27,7 @@ LABEL = 34
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 """Of the palette of Okabe and Ito (2008), which the colour-blind tell apart."""
 
-FLOOR, INK, FAINT = "#999999", "#222222", "#DDDDDD"
+YARDSTICK, INK, FAINT = "#999999", "#222222", "#DDDDDD"
 
 
 def require_matplotlib() -> None:
@@ -52,8 +52,10 @@ def plot(record: BenchmarkRecord, path: Path) -> None:
     for op, panel in zip(ops, panels, strict=True):
         _draw(panel, op, [case for case in record.cases if case.op == op], colours)
     panels[-1].set_xlabel("time relative to ours, median and p10 to p90: right of 1 is slower than ours", color=INK)
-    floors = ", ".join(name for name, colour in colours.items() if colour == FLOOR)
-    legend = {name: colour for name, colour in colours.items() if colour != FLOOR} | {f"floor: {floors}": FLOOR}
+    yardsticks = ", ".join(name for name, colour in colours.items() if colour == YARDSTICK)
+    legend = {name: colour for name, colour in colours.items() if colour != YARDSTICK} | {
+        f"yardstick: {yardsticks}": YARDSTICK
+    }
     figure.legend(
         handles=[Patch(color=colour, label=name) for name, colour in legend.items()],
         title=f"{record.device_name}, {record.threads} threads, torch {record.versions['torch']}",
@@ -70,7 +72,7 @@ def _colours(record: BenchmarkRecord) -> dict[str, str]:
     others = [other for case in record.cases for other in case.measurements[1:]]
     computing = list(dict.fromkeys(other.name for other in others if other.error is not None))
     return {
-        other.name: FLOOR if other.error is None else COLOURS[computing.index(other.name) % len(COLOURS)]
+        other.name: YARDSTICK if other.error is None else COLOURS[computing.index(other.name) % len(COLOURS)]
         for other in others
     }
 

@@ -39,12 +39,12 @@ def test_queue_info_nce_stands_beside_its_baselines():
     ]
     assert len(record.cases) == 6
     for case in record.cases:
-        *computing, floor = case.measurements
+        *computing, yardstick = case.measurements
         names = ["ours", "PyTorch eager", "torch.compile"]
         if case.case.endswith("bfloat16 queue"):
             names.append("PyTorch eager, all bfloat16")
         assert [m.name for m in computing] == names
-        assert floor.name == ("2 matrix products" if "backward" in case.case else "1 matrix product")
+        assert yardstick.name == ("2 matrix products" if "backward" in case.case else "1 matrix product")
         assert all(m.error is not None and m.error <= case.tolerance for m in computing)
 
 

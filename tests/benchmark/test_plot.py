@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from crrl_fast.benchmark import plot
-from crrl_fast.benchmark.plot import COLOURS, FLOOR, _colours
+from crrl_fast.benchmark.plot import COLOURS, YARDSTICK, _colours
 from crrl_fast.errors import CrrlError
 
 
@@ -19,8 +19,8 @@ def test_a_png_of_1200_pixels(record, tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_contender_has_one_colour_everywhere_and_floors_share_theirs(record):
-    assert _colours(record) == {"PyTorch eager": COLOURS[0], "copy of the bytes": FLOOR}
+def test_a_contender_has_one_colour_everywhere_and_yardsticks_share_theirs(record):
+    assert _colours(record) == {"PyTorch eager": COLOURS[0], "copy of the bytes": YARDSTICK}
 
 
 def test_without_matplotlib_one_line_says_what_to_do(record, tmp_path, monkeypatch):
