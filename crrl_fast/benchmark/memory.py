@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-EXTRA_MEMORY = "peak above what was allocated before the call, result included"
+EXTRA_MEMORY = "peak of torch's allocations above those before the call, result included"
 
 _QUIET = "6"  # above every level of the profiler's own log, which would put two lines a call on stderr
 
@@ -28,8 +28,9 @@ def _on_cuda(run: Callable[[], object], device: torch.device) -> int:
 
 def _on_cpu(run: Callable[[], object]) -> int:
     # The CPU's allocator counts nothing, but reports each block to the profiler as it comes and goes: exact to the byte
-    # for eager, compiled and native code alike (ours takes its scratch from at::empty), where the process's resident
-    # size would also show what the allocator keeps. Unseen: what libraries such as oneDNN allocate by themselves.
+    # for eager, compiled and native code alike, where the process's resident size would also show what the allocator
+    # keeps. Unseen: what worker threads take, and what does not come from torch, as oneDNN's scratch and the few rows
+    # that a thread of ours holds in a std::vector.
     os.environ.setdefault("KINETO_LOG_LEVEL", _QUIET)
     with torch.autograd.profiler.profile(profile_memory=True) as profile:
         run()

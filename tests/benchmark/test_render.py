@@ -34,7 +34,7 @@ def test_markdown_is_one_table_with_a_row_above_each_case(record):
 def test_both_say_under_which_circumstances_and_what_the_columns_mean(record):
     for text in (in_terminal(record), markdown(record)):
         assert "cpu: Some CPU, 2 threads, 12 to 30 rounds; crrl_fast 0.1.0, torch 2.13.0" in text
-        assert "peak above what was allocated before the call, result included" in text
+        assert "peak of torch's allocations above those before the call, result included" in text
         assert text.count("PyTorch eager: converted beforehand") == 1
 
 
