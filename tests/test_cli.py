@@ -141,6 +141,7 @@ def test_a_moved_store_is_found_with_data(crrl, tmp_path, tiny_path):
 
 
 def test_bench_writes_record_table_and_figure(crrl, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
     from crrl_fast.benchmark import cases, ops
 
     monkeypatch.setattr(ops, "OP_CASES", {"motion_diff": cases.OP_CASES["motion_diff"]})

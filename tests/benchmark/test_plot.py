@@ -9,6 +9,7 @@ from crrl_fast.errors import CrrlError
 
 
 def test_a_png_of_1200_pixels(record, tmp_path):
+    pytest.importorskip("matplotlib")
     path = tmp_path / "new" / "ops.png"
     plot(record, path)
     content = path.read_bytes()
