@@ -53,7 +53,8 @@ format: install  ## rewrite Python and C++ in the house style
 	$(BIN)/clang-format -i $(filter %.h %.cpp %.cu %.cuh,$(wildcard csrc/*) $(wildcard tests/*/*.cpp))
 
 bench: install  ## measure the ops on this machine
-	CRRL_EXT=required $(BIN)/crrl-fast bench ops --json $(RESULTS)/ops-cpu.json --markdown $(RESULTS)/ops-cpu.md
+	CRRL_EXT=required $(BIN)/crrl-fast bench ops \
+	  --json $(RESULTS)/ops-cpu.json --markdown $(RESULTS)/ops-cpu.md --plot $(RESULTS)/ops-cpu.png
 
 # Uses the packages of $(PYTHON) as they are: nothing is installed or fetched, and .venv is left alone.
 gpu-check:  ## with a GPU: build, test and measure with python3's own packages; records go to RESULTS=
@@ -64,7 +65,8 @@ gpu-check:  ## with a GPU: build, test and measure with python3's own packages; 
 	CRRL_CUDA=on $(PYTHON) setup.py build_ext --inplace
 	CRRL_EXT=required CRRL_REQUIRE_CUDA=1 PYTHONPATH=$(CURDIR) $(PYTHON) -m pytest $(TEST_FLAGS)
 	CRRL_EXT=required PYTHONPATH=$(CURDIR) $(PYTHON) -m crrl_fast bench ops --device cuda \
-	  --json $(RESULTS)/ops-cuda.json --markdown $(RESULTS)/ops-cuda.md
+	  --json $(RESULTS)/ops-cuda.json --markdown $(RESULTS)/ops-cuda.md $$($(PYTHON) -c "import importlib.util as u; \
+	  print('--plot $(RESULTS)/ops-cuda.png' if u.find_spec('matplotlib') else '')")
 
 clean:  ## remove what was built; .venv, data and runs stay
 	rm -rf build dist *.egg-info crrl_fast/_C*.so .venv/.installed

@@ -156,12 +156,15 @@ def ops(
     rounds: Annotated[int, typer.Option(help="Timed rounds of each case.", min=1)] = 30,
     json_file: Annotated[Path | None, typer.Option("--json", help="Where to write the record.")] = None,
     markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Where to write the table.")] = None,
+    plot_file: Annotated[Path | None, typer.Option("--plot", help="Where to write the figure, a PNG.")] = None,
 ) -> None:
     """Check every op against float64, then time it beside its baselines."""
     from crrl_fast import benchmark
     from crrl_fast.device import resolve_device
     from crrl_fast.files import write_json, write_text
 
+    if plot_file:
+        benchmark.require_matplotlib()
     record = benchmark.run_ops_benchmark(
         resolve_device(device), rounds=rounds, on_case=lambda case: _print(f"measured {case.op}: {case.case}")
     )
@@ -170,6 +173,8 @@ def ops(
         write_json(json_file, asdict(record))
     if markdown_file:
         write_text(markdown_file, benchmark.markdown(record))
+    if plot_file:
+        benchmark.plot(record, plot_file)
 
 
 @app.command()

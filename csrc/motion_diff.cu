@@ -8,8 +8,9 @@ namespace {
 
 constexpr int kThreads = 256;
 
+// One block a multiprocessor is asked for: left to itself, ptxas saves registers on sm_90 until one kernel spills.
 template <class Stencil, class T, int Width>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 1)
     stencil_kernel(const T* in /* (clips, frames, coords), strided */, const int64_t* lengths /* (clips), or null */,
                    T* out /* (clips, frames, coords) */, MotionDiffShape shape) {
   const int64_t walks = walk_count(shape, Width);

@@ -140,17 +140,28 @@ def test_a_moved_store_is_found_with_data(crrl, tmp_path, tiny_path):
     assert crrl("eval", "knn", "run", "--data", moved)[0] == 0
 
 
-def test_bench_writes_record_and_table(crrl, tmp_path, monkeypatch):
-    from crrl_fast.benchmark import cases
+def test_bench_writes_record_table_and_figure(crrl, tmp_path, monkeypatch):
+    pytest.importorskip("matplotlib")
+    from crrl_fast.benchmark import cases, ops
 
+    monkeypatch.setattr(ops, "OP_CASES", {"motion_diff": cases.OP_CASES["motion_diff"]})
     monkeypatch.setattr(cases.motion_diff, "TRAINING_BATCH", (2, 3))
     monkeypatch.setattr(cases.motion_diff, "LARGE_BATCH", {"cpu": (2, 3)})
-    written = ("--json", "new/ops.json", "--markdown", "ops.md")
+    written = ("--json", "new/ops.json", "--markdown", "ops.md", "--plot", "new/ops.png")
     code, out, _ = crrl("bench", "ops", "--device", "cpu", "--rounds", 1, *written)
     assert code == 0
     assert "torch.compile" in out
     assert json.loads((tmp_path / "new/ops.json").read_text())["cases"][0]["op"] == "motion_diff"
     assert "motion_diff forward (2, 3, 150)" in (tmp_path / "ops.md").read_text()
+    assert (tmp_path / "new/ops.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_plot_without_matplotlib_ends_before_it_measures(crrl, tmp_path, monkeypatch):
+    from crrl_fast import benchmark
+
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr(benchmark, "run_ops_benchmark", None)
+    one_line_error(crrl("bench", "ops", "--plot", "ops.png"), "pip install matplotlib")
 
 
 @pytest.mark.parametrize("target", ["/dev/null/x.safetensors", "folder"])

@@ -10,11 +10,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from crrl_fast.benchmark.memory import peak_extra_bytes
 from crrl_fast.benchmark.record import CaseRecord, Measurement, Spread
 from crrl_fast.errors import CrrlError
 
 SAMPLE_SECONDS = 0.01
 """Calls are repeated until a sample is this long, so that the clock and the launch of work do not show."""
+
+CASE_SECONDS = 20.0
+"""A case that would be timed for longer gets fewer rounds, but not fewer than ``FEWEST_ROUNDS``."""
+
+FEWEST_ROUNDS = 10
 
 Outputs = tuple[Tensor, ...]
 
@@ -30,6 +36,12 @@ class Contender:
     name: str
     run: Callable[[], Outputs]
     computes_result: bool = True
+    truth: Callable[[], Outputs] | None = None
+    """What it should compute where that is not quite the case's truth."""
+    is_torch: bool = True
+    """False: its memory is not torch's to count."""
+    note: str = ""
+    """What a reader has to know to compare it; shown below the table."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +53,18 @@ class Case:
     contenders: tuple[Contender, ...]
     truth: Callable[[], Outputs]
     tolerance: float
+    batch: int = 1
+    """How many ``unit`` a call handles; above 1, the time of each is shown as well."""
+    unit: str = "call"
 
 
 def measure(case: Case, device: torch.device, rounds: int) -> CaseRecord:
-    """Check every contender's result, then time all of them in turn, ``rounds`` times."""
+    """Check every contender's result, then time all of them in turn, at most ``rounds`` times."""
     errors = _check(case)
-    extra = [_extra_bytes(contender, device) for contender in case.contenders]
-    repeats = [_calibrate(contender, device) for contender in case.contenders]
+    extra = [peak_extra_bytes(contender.run, device) if contender.is_torch else None for contender in case.contenders]
+    calls = [_sample(contender, device, 3) for contender in case.contenders]  # the warm-up, too
+    repeats = [max(1, math.ceil(SAMPLE_SECONDS / max(seconds, 1e-7))) for seconds in calls]
+    rounds = _affordable(rounds, sum(map(math.prod, zip(calls, repeats, strict=True))))
     samples: list[list[float]] = [[] for _ in case.contenders]
     for turn in range(rounds):
         # Each round starts elsewhere, so that nobody always follows the same neighbour's caches and clock speed.
@@ -61,17 +78,28 @@ def measure(case: Case, device: torch.device, rounds: int) -> CaseRecord:
             speedup=Spread.of([theirs / ours for theirs, ours in zip(samples[which], samples[0], strict=True)]),
             error=errors[which],
             extra_bytes=extra[which],
+            note=contender.note,
         )
         for which, contender in enumerate(case.contenders)
     )
-    return CaseRecord(case.op, case.name, case.tolerance, tuple(measurements))
+    return CaseRecord(
+        op=case.op,
+        case=case.name,
+        tolerance=case.tolerance,
+        measurements=tuple(measurements),
+        rounds=rounds,
+        batch=case.batch,
+        unit=case.unit,
+    )
 
 
 def _check(case: Case) -> list[float | None]:
     truth = case.truth()
     errors: list[float | None] = []
     for contender in case.contenders:
-        error = relative_error(contender.run(), truth) if contender.computes_result else None
+        error = None
+        if contender.computes_result:
+            error = relative_error(contender.run(), contender.truth() if contender.truth else truth)
         if error is not None and not error <= case.tolerance:  # also catches NaN
             raise WrongResultError(
                 f"{case.op}, {case.name}: {contender.name} is off by {error:.3g} of the largest value, "
@@ -93,11 +121,9 @@ def relative_error(outputs: Sequence[Tensor], truth: Sequence[Tensor]) -> float:
     return worst
 
 
-def _calibrate(contender: Contender, device: torch.device) -> int:
-    """Warm up, then return how many calls make a sample."""
-    for _ in range(3):
-        contender.run()
-    return max(1, math.ceil(SAMPLE_SECONDS / max(_sample(contender, device, 3), 1e-7)))
+def _affordable(rounds: int, seconds: float) -> int:
+    """Return how many rounds of so many seconds are timed where ``rounds`` are asked for."""
+    return min(rounds, max(FEWEST_ROUNDS, int(CASE_SECONDS / max(seconds, 1e-7))))
 
 
 def _sample(contender: Contender, device: torch.device, repeats: int) -> float:
@@ -116,14 +142,3 @@ def _sample(contender: Contender, device: torch.device, repeats: int) -> float:
     for _ in range(repeats):
         contender.run()
     return (time.perf_counter() - began) / repeats
-
-
-def _extra_bytes(contender: Contender, device: torch.device) -> int | None:
-    if device.type != "cuda":
-        return None  # torch keeps no such count for the CPU's allocator
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device)
-    contender.run()
-    torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device) - before

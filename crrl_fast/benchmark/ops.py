@@ -1,16 +1,16 @@
-"""The benchmark of the fused ops."""
+"""The benchmark of the fused ops, and what every benchmark records."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
 
 from crrl_fast import _ext
 from crrl_fast.benchmark.cases import OP_CASES
-from crrl_fast.benchmark.harness import measure
+from crrl_fast.benchmark.harness import Case, measure
 from crrl_fast.benchmark.record import BenchmarkRecord, CaseRecord
 from crrl_fast.errors import CrrlError
 from crrl_fast.versions import software_versions
@@ -31,18 +31,31 @@ def run_ops_benchmark(
     unknown = [op for op in wanted if op not in OP_CASES]
     if unknown:
         raise CrrlError(f"unknown op {unknown[0]!r}; there are {', '.join(OP_CASES)}")
+    cases = (case for op in wanted for case in OP_CASES[op](device))
+    return run_cases("ops", cases, device, rounds=rounds, on_case=on_case)
+
+
+def run_cases(
+    benchmark: str,
+    cases: Iterable[Case],
+    device: torch.device,
+    *,
+    rounds: int,
+    on_case: Callable[[CaseRecord], None] = lambda record: None,
+    versions: Mapping[str, str] | None = None,
+) -> BenchmarkRecord:
+    """Measure the cases one by one; ``versions`` are those of further packages."""
     records = []
-    for op in wanted:
-        for case in OP_CASES[op](device):
-            records.append(measure(case, device, rounds))
-            on_case(records[-1])
+    for case in cases:
+        records.append(measure(case, device, rounds))
+        on_case(records[-1])
     return BenchmarkRecord(
-        benchmark="ops",
+        benchmark=benchmark,
         device=device.type,
         device_name=_device_name(device),
         threads=torch.get_num_threads(),
         rounds=rounds,
-        versions=software_versions(),
+        versions={**software_versions(), **(versions or {})},
         cases=tuple(records),
     )
 

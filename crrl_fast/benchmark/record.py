@@ -35,6 +35,7 @@ class Measurement:
     """Largest difference from the float64 truth over the truth's largest value; None for a mere yardstick."""
     extra_bytes: int | None
     """Peak memory above what was allocated before the call, its result included; None where it was not measured."""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class CaseRecord:
     case: str
     tolerance: float
     measurements: tuple[Measurement, ...]
+    rounds: int = 0
+    """Those that were timed: a slow case gets fewer than were asked for."""
+    batch: int = 1
+    unit: str = "call"
+    """A call handles ``batch`` of these."""
 
 
 @dataclass(frozen=True)

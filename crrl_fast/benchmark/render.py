@@ -1,62 +1,76 @@
-"""Records for people: tables in the terminal, Markdown for a page."""
+"""Records for people: one table, for the terminal or as Markdown for a page, with a section for each case."""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterator
+from itertools import zip_longest
+
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
+from crrl_fast.benchmark.memory import EXTRA_MEMORY
 from crrl_fast.benchmark.record import BenchmarkRecord, CaseRecord, Measurement, Spread
 
-COLUMNS = ("contender", "median (p10 to p90)", "ours is faster by", "error", "memory")
+COLUMNS = ("contender", "median (p10 to p90)", "ours is faster by", "error", "peak extra memory")
+CASE_WIDTH = 24
 
 
 def render(record: BenchmarkRecord) -> RenderableType:
-    """Lay the record out for a terminal, one table a case."""
-    parts: list[RenderableType] = [Text(_circumstances(record))]
+    """Lay the record out for a terminal."""
+    narrowest = {"case": len("forward+backward"), "contender": len("torch.compile")}
+    columns = ("case", *COLUMNS)
+    table = Table(*(Column(name, overflow="fold", min_width=narrowest.get(name)) for name in columns))
     for case in record.cases:
-        table = Table(*COLUMNS, title=_title(case), title_justify="left")
-        for row in _rows(case):
-            table.add_row(*row)
-        parts.append(table)
-    return Group(*parts)
+        # The case's name runs down the section's first column, beside the contenders.
+        title = [case.op, *textwrap.wrap(case.case, CASE_WIDTH)]
+        for name, row in zip_longest(title, _rows(case)):
+            table.add_row(name or "", *(row or ()))
+        table.add_section()
+    return Group(Text(_circumstances(record)), table, *map(Text, _remarks(record)))
 
 
 def markdown(record: BenchmarkRecord) -> str:
-    """Return the record as Markdown, one table a case."""
-    lines = [_circumstances(record)]
+    """Return the record as Markdown."""
+    lines = [_circumstances(record), "", _line(COLUMNS), _line(("---",) * len(COLUMNS))]
     for case in record.cases:
-        lines += ["", f"**{_title(case)}**", "", _line(COLUMNS), _line(("---",) * len(COLUMNS))]
+        lines.append(_line((f"**{case.op} {case.case}**", *("",) * (len(COLUMNS) - 1))))
         lines += [_line(row) for row in _rows(case)]
+    lines += ["", *(f"- {remark}" for remark in _remarks(record))]
     return "\n".join(lines) + "\n"
 
 
 def _circumstances(record: BenchmarkRecord) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in record.versions.items() if version)
-    return f"{record.device}: {record.device_name}, {record.threads} threads, {record.rounds} rounds; {versions}"
+    rounds = sorted({case.rounds for case in record.cases} or {record.rounds})
+    span = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
+    return f"{record.device}: {record.device_name}, {record.threads} threads, {span} rounds; {versions}"
 
 
-def _title(case: CaseRecord) -> str:
-    return f"{case.op} {case.case}"
+def _remarks(record: BenchmarkRecord) -> list[str]:
+    """Say what the columns mean, then every note once."""
+    notes = [
+        "error: largest difference from float64 over the largest value; none for a yardstick",
+        f"peak extra memory: {EXTRA_MEMORY}",
+        *(f"{m.name}: {m.note}" for case in record.cases for m in case.measurements if m.note),
+    ]
+    return list(dict.fromkeys(notes))
 
 
 def _line(cells: tuple[str, ...]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _rows(case: CaseRecord) -> list[tuple[str, ...]]:
-    ours, *others = case.measurements
-    return [_row(ours, ""), *(_row(other, _times(other.speedup)) for other in others)]
-
-
-def _row(measurement: Measurement, speedup: str) -> tuple[str, ...]:
-    return (
-        measurement.name,
-        _seconds(measurement.seconds),
-        speedup,
-        "" if measurement.error is None else f"{measurement.error:.1e}",
-        "" if measurement.extra_bytes is None else f"{measurement.extra_bytes / 2**20:.1f} MiB",
-    )
+def _rows(case: CaseRecord) -> Iterator[tuple[str, ...]]:
+    for place, measurement in enumerate(case.measurements):
+        yield (
+            measurement.name,
+            _seconds(measurement.seconds) + _per_unit(case, measurement),
+            _times(measurement.speedup) if place else "",
+            "" if measurement.error is None else f"{measurement.error:.1e}",
+            "" if measurement.extra_bytes is None else _bytes(measurement.extra_bytes),
+        )
 
 
 def _seconds(spread: Spread) -> str:
@@ -64,8 +78,16 @@ def _seconds(spread: Spread) -> str:
     return f"{_short(spread.median * scale)} {unit} ({_short(spread.p10 * scale)} to {_short(spread.p90 * scale)})"
 
 
+def _per_unit(case: CaseRecord, measurement: Measurement) -> str:
+    return f", {_short(measurement.seconds.median / case.batch * 1e6)} us a {case.unit}" if case.batch > 1 else ""
+
+
 def _times(spread: Spread) -> str:
-    return f"{spread.median:.2f}x ({spread.p10:.2f} to {spread.p90:.2f})"
+    return f"{_short(spread.median)}x ({_short(spread.p10)} to {_short(spread.p90)})"
+
+
+def _bytes(count: int) -> str:
+    return f"{_short(count / 2**20)} MiB" if count >= 2**20 else f"{_short(count / 2**10)} KiB"
 
 
 def _short(value: float) -> str:

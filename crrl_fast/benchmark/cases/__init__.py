@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from crrl_fast.benchmark.cases import motion_diff
+from crrl_fast.benchmark.cases import info_nce, motion_diff, skeleton_views
 from crrl_fast.benchmark.harness import Case
 
 OP_CASES: dict[str, Callable[[torch.device], Iterator[Case]]] = {
     "motion_diff": motion_diff.cases,
+    "queue_info_nce": info_nce.cases,
+    "skeleton_views": skeleton_views.cases,
 }

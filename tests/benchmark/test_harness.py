@@ -1,17 +1,11 @@
-import io
 import itertools
-import json
-from dataclasses import asdict
 
 import pytest
 import torch
-from rich.console import Console
 
-from crrl_fast.benchmark import harness, markdown, render, run_ops_benchmark
-from crrl_fast.benchmark.cases import motion_diff as motion_diff_cases
+from crrl_fast.benchmark import harness
 from crrl_fast.benchmark.harness import Case, Contender, WrongResultError, measure, relative_error
 from crrl_fast.benchmark.record import Spread
-from crrl_fast.errors import CrrlError
 
 CPU = torch.device("cpu")
 TRUTH = (torch.ones(3, dtype=torch.float64),)
@@ -44,6 +38,19 @@ def test_a_yardstick_need_not_compute_the_result():
     assert [m.error for m in record.measurements] == [0.0, None]
 
 
+def test_a_contender_may_have_a_truth_of_its_own():
+    twos = torch.full((3,), 2.0)
+    contenders = (constant(1.0), Contender("twice", lambda: (twos,), truth=lambda: (twos.double(),), note="twofold"))
+    record = measure(case(*contenders), CPU, rounds=1)
+    assert [(m.error, m.note) for m in record.measurements] == [(0.0, ""), (0.0, "twofold")]
+
+
+def test_memory_that_is_not_torchs_is_not_counted():
+    array = Contender("NumPy", lambda: (), computes_result=False, is_torch=False)
+    record = measure(case(constant(1.0), array), CPU, rounds=1)
+    assert [m.extra_bytes for m in record.measurements] == [12, None]
+
+
 def test_rounds_are_interleaved_and_start_elsewhere_each_time():
     calls = []
 
@@ -65,46 +72,18 @@ def test_speedup_is_taken_round_by_round(monkeypatch):
     assert theirs.speedup == Spread(2.0, 2.0, 2.0)
 
 
+@pytest.mark.parametrize(("asked", "seconds", "rounds"), [(30, 0.5, 30), (30, 1.0, 20), (30, 5.0, 10), (3, 5.0, 3)])
+def test_slow_cases_get_fewer_rounds(monkeypatch, asked, seconds, rounds):
+    monkeypatch.setattr(harness, "_sample", lambda contender, device, repeats: seconds / 2)
+    record = measure(case(constant(1.0), constant(1.0)), CPU, rounds=asked)
+    assert record.rounds == rounds
+
+
 def test_relative_error_is_the_worst_of_all_outputs():
     truth = (torch.tensor([4.0]).double(), torch.tensor([]).double(), torch.tensor([-2.0, 0.0]).double())
     assert relative_error((torch.tensor([4.0]), torch.tensor([]), torch.tensor([-2.0, 0.5])), truth) == 0.25
     for outputs in itertools.permutations((torch.tensor([1.0]), torch.tensor([torch.nan]))):
         assert relative_error(outputs, (torch.ones(1).double(), torch.ones(1).double())) != 0
-
-
-def test_motion_diff_is_measured_beside_its_baselines(monkeypatch):
-    monkeypatch.setattr(motion_diff_cases, "TRAINING_BATCH", (3, 5))
-    monkeypatch.setattr(motion_diff_cases, "LARGE_BATCH", {"cpu": (4, 6)})
-    compiled = torch.compile
-    monkeypatch.setattr(torch, "compile", lambda f, **options: compiled(f, **{**options, "backend": "eager"}))
-    seen = []
-    record = run_ops_benchmark("cpu", rounds=2, on_case=seen.append)
-    assert tuple(seen) == record.cases
-    assert {case.op for case in record.cases} == {"motion_diff"}
-    for measured in record.cases:
-        names = [m.name for m in measured.measurements]
-        assert names == ["ours", "PyTorch eager", "torch.compile", "copy of the bytes"]
-        assert all(m.error is not None and m.error <= measured.tolerance for m in measured.measurements[:3])
-
-    loaded = json.loads(json.dumps(asdict(record)))
-    assert loaded["versions"]["torch"] == torch.__version__
-    assert "commit" in loaded["versions"]
-    assert loaded["threads"] == torch.get_num_threads()
-    assert len(loaded["cases"]) == len(record.cases)
-
-    console = Console(width=120, file=io.StringIO(), record=True)
-    console.print(render(record))
-    for text in (console.export_text(), markdown(record)):
-        assert record.device_name in text
-        assert "torch.compile" in text
-        assert "motion_diff forward (3, 5, 150) bfloat16 ragged" in text
-
-
-def test_what_cannot_be_measured_is_a_users_error():
-    with pytest.raises(CrrlError, match="unknown op 'x'; there are motion_diff"):
-        run_ops_benchmark("cpu", ops=["x"])
-    with pytest.raises(CrrlError, match="no compiled ops for xpu"):
-        run_ops_benchmark("xpu")
 
 
 def test_spread_of_samples():
