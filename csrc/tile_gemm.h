@@ -19,11 +19,11 @@ struct Matrix {
   int64_t stride;  // from row to row, in elements
 };
 
-template <class T>
-void tile_product_by_mm(int64_t m, int64_t n, int64_t k, Matrix<T> a, Matrix<T> b, T* c, bool accumulate) {
-  const auto dtype = at::CppTypeToScalarType<T>::value;
-  const auto view = [&](const T* data, int64_t rows, int64_t columns, int64_t stride) {
-    return at::from_blob(const_cast<T*>(data), {rows, columns}, {stride, 1}, dtype);
+// C (m, n) = A (m, k) B (k, n), or C += A B. C is contiguous.
+inline void tile_product(int64_t m, int64_t n, int64_t k, Matrix<double> a, Matrix<double> b, double* c,
+                         bool accumulate) {
+  const auto view = [](const double* data, int64_t rows, int64_t columns, int64_t stride) {
+    return at::from_blob(const_cast<double*>(data), {rows, columns}, {stride, 1}, at::kDouble);
   };
   const at::Tensor left = view(a.data, m, k, a.stride), right = view(b.data, k, n, b.stride);
   at::Tensor product = view(c, m, n, n);
@@ -34,36 +34,22 @@ void tile_product_by_mm(int64_t m, int64_t n, int64_t k, Matrix<T> a, Matrix<T> 
   }
 }
 
-// C (m, n) = A (m, k) B (k, n), or C += A B. C is contiguous.
-inline void tile_product(int64_t m, int64_t n, int64_t k, Matrix<double> a, Matrix<double> b, double* c,
-                         bool accumulate) {
-  tile_product_by_mm(m, n, k, a, b, c, accumulate);
-}
-
 // The same for float32. oneDNN's kernel for small blocks ("brgemm") runs at twice the rate of the library behind mm on
 // processors of another make than that library's; where it is missing, torch itself falls back.
 inline void tile_product(int64_t m, int64_t n, int64_t k, Matrix<float> a, Matrix<float> b, float* c, bool accumulate) {
-#ifdef CPUBLAS_BRGEMM_F32F32F32
   at::native::cpublas::brgemm(m, n, k, a.stride, b.stride, n, accumulate, a.data, b.data, c, false);
-#else
-  tile_product_by_mm(m, n, k, a, b, c, accumulate);
-#endif
 }
 
 // The same for bfloat16, added up in float32. B holds two neighbouring rows side by side: element (2i + j, column) at
 // (i n + column) 2 + j, so that one instruction takes both.
 inline void tile_product(int64_t m, int64_t n, int64_t k, Matrix<c10::BFloat16> a, Matrix<c10::BFloat16> paired_b,
                          float* c, bool accumulate) {
-#ifdef CPUBLAS_BRGEMM_BF16BF16F32
   at::native::cpublas::brgemm(m, n, k, a.stride, paired_b.stride, n, accumulate, a.data, paired_b.data, c, true);
-#else
-  TORCH_INTERNAL_ASSERT(false, "no bfloat16 products; ask has_bfloat16_products() first");
-#endif
 }
 
 // Whether this processor and this torch have the product above. torch has no question for it, so one is tried.
 inline bool has_bfloat16_products() {
-#if defined(CPUBLAS_BRGEMM_BF16BF16F32) && defined(__x86_64__)
+#ifdef __x86_64__
   static const bool found = [] {
     if (!__builtin_cpu_supports("avx512bf16")) {
       return false;  // the library would emulate it, at a fraction of float32's speed
