@@ -5,6 +5,7 @@
 
 from crrl_fast.views.compose import Compose, OneOf
 from crrl_fast.views.params import ViewParams
+from crrl_fast.views.part import Part
 from crrl_fast.views.parts import (
     AxisMask,
     Blur,
@@ -15,7 +16,6 @@ from crrl_fast.views.parts import (
     MirrorPaddedCrop,
     Noise,
     OriginJoint,
-    Part,
     Rotation,
     Scale,
     Shear,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from crrl_fast.views.draft import Draft
-from crrl_fast.views.parts import Kind, Part
+from crrl_fast.views.part import Kind, Part
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from crrl_fast.errors import ConfigError
 from crrl_fast.views.compose import Compose, OneOf
 from crrl_fast.views.draft import Draft
 from crrl_fast.views.params import ViewParams
+from crrl_fast.views.part import Part
 from crrl_fast.views.parts import (
     AxisMask,
     Blur,
@@ -39,7 +40,6 @@ from crrl_fast.views.parts import (
     MirrorPaddedCrop,
     Noise,
     OriginJoint,
-    Part,
     Rotation,
     Shear,
     SpatialFlip,
