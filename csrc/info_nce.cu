@@ -1,6 +1,6 @@
 // queue_info_nce on a GPU, in three launches.
 //
-// 1. A warp per row finds the norms, the positive logit and the query as it enters the products.
+// 1. A block per row finds the norms, the positive logit and the query as it enters the products.
 // 2. The pass (info_nce_pass.cuh) is FlashAttention-2 (Dao, arXiv 2307.08691) with the queue as both keys and values.
 //    Tiles of it come into shared memory while the tensor cores multiply the one before; the logits that they leave in
 //    registers become p there and are multiplied with the same tile for w. Each split of the queue leaves the maximum,
@@ -15,36 +15,69 @@
 namespace crrl {
 namespace {
 
-constexpr int kRowThreads = 256;
+constexpr int kRowThreads = 256;  // of the first and the last kernel: a block per row
+constexpr int kOwnColumns = 4;    // that a thread of these has: every 256th
+static_assert(kInfoNceLargestDim <= kOwnColumns * kRowThreads, "a row would not fit");
 
-// The few numbers outside the products are read through a switch: a kernel for each pair of dtypes would buy nothing.
-__device__ float read(const void* values, Dtype dtype, int64_t index) {
-  switch (dtype) {
-    case Dtype::bfloat16:
-      return __bfloat162float(static_cast<const __nv_bfloat16*>(values)[index]);
-    case Dtype::float16:
-      return __half2float(static_cast<const __half*>(values)[index]);
-    default:
-      return static_cast<const float*>(values)[index];
+template <class T>
+__device__ void load_columns(const T* row /* (dim) */, int64_t dim, float (&numbers)[kOwnColumns]) {
+  T loaded[kOwnColumns];
+  CRRL_UNROLL
+  for (int i = 0; i < kOwnColumns; ++i) {
+    const int column = static_cast<int>(threadIdx.x) + i * kRowThreads;
+    loaded[i] = column < dim ? row[column] : T(0.0f);
+  }
+  CRRL_UNROLL
+  for (int i = 0; i < kOwnColumns; ++i) {
+    numbers[i] = static_cast<float>(loaded[i]);
   }
 }
 
-__device__ void write(void* values, Dtype dtype, int64_t index, float value) {
+// Outside the products, dtypes are told apart at run time: a kernel for each pair of them would buy nothing.
+__device__ void load_columns(const void* rows /* (B, dim) */, Dtype dtype, int64_t row, int64_t dim,
+                             float (&numbers)[kOwnColumns]) {
   switch (dtype) {
     case Dtype::bfloat16:
-      static_cast<__nv_bfloat16*>(values)[index] = __float2bfloat16_rn(value);
-      return;
+      return load_columns(static_cast<const __nv_bfloat16*>(rows) + row * dim, dim, numbers);
     case Dtype::float16:
-      static_cast<__half*>(values)[index] = __float2half_rn(value);
-      return;
+      return load_columns(static_cast<const __half*>(rows) + row * dim, dim, numbers);
     default:
-      static_cast<float*>(values)[index] = value;
+      return load_columns(static_cast<const float*>(rows) + row * dim, dim, numbers);
   }
 }
 
-__device__ float divisor(float norm) { return fmaxf(norm, static_cast<float>(kSmallestNorm)); }
+__device__ void store(void* numbers, Dtype dtype, int64_t index, float number) {
+  switch (dtype) {
+    case Dtype::bfloat16:
+      static_cast<__nv_bfloat16*>(numbers)[index] = __float2bfloat16_rn(number);
+      return;
+    case Dtype::float16:
+      static_cast<__half*>(numbers)[index] = __float2half_rn(number);
+      return;
+    default:
+      static_cast<float*>(numbers)[index] = number;
+  }
+}
+
+__device__ void divide(float (&numbers)[kOwnColumns], float norm) {
+  CRRL_UNROLL
+  for (int i = 0; i < kOwnColumns; ++i) {
+    numbers[i] /= fmaxf(norm, static_cast<float>(kSmallestNorm));
+  }
+}
+
+// This thread's part of the dot product.
+__device__ float own_dot(const float (&a)[kOwnColumns], const float (&b)[kOwnColumns]) {
+  float dot = 0.0f;
+  CRRL_UNROLL
+  for (int i = 0; i < kOwnColumns; ++i) {
+    dot += a[i] * b[i];
+  }
+  return dot;
+}
 
 __device__ float warp_sum(float value) {
+  CRRL_UNROLL
   for (int distance = 16; distance > 0; distance /= 2) {
     value += __shfl_xor_sync(0xffffffffu, value, distance);
   }
@@ -52,10 +85,29 @@ __device__ float warp_sum(float value) {
 }
 
 __device__ float warp_max(float value) {
+  CRRL_UNROLL
   for (int distance = 16; distance > 0; distance /= 2) {
     value = fmaxf(value, __shfl_xor_sync(0xffffffffu, value, distance));
   }
   return value;
+}
+
+// Two sums over the block, for every thread.
+__device__ float2 block_sum(float first, float second) {
+  __shared__ float2 warps[kRowThreads / 32];
+  const float2 own = make_float2(warp_sum(first), warp_sum(second));
+  if (threadIdx.x % 32 == 0) {
+    warps[threadIdx.x / 32] = own;
+  }
+  __syncthreads();
+  float2 total = make_float2(0.0f, 0.0f);
+  CRRL_UNROLL
+  for (int warp = 0; warp < kRowThreads / 32; ++warp) {
+    total.x += warps[warp].x;
+    total.y += warps[warp].y;
+  }
+  __syncthreads();
+  return total;
 }
 
 // ---- 1. Rows ----
@@ -63,39 +115,28 @@ __device__ float warp_max(float value) {
 __global__ void __launch_bounds__(kRowThreads)
     prepare_kernel(InfoNceShape shape, InfoNcePlan plan, InfoNceInput input, bool normalize, float log2_scale,
                    Dtype accuracy, RowFacts* rows /* (B) */, void* queries /* (B, groups x columns) */) {
-  const int lane = threadIdx.x % 32;
-  const int64_t row = static_cast<int64_t>(blockIdx.x) * (kRowThreads / 32) + threadIdx.x / 32;
-  if (row >= shape.batch) {
-    return;
-  }
-  const int64_t start = row * shape.dim;
-  float query_norm = 1.0f;
-  float key_norm = 1.0f;
+  const int64_t row = blockIdx.x;
+  float query[kOwnColumns], key[kOwnColumns];
+  load_columns(input.query, input.query_dtype, row, shape.dim, query);
+  load_columns(input.key, input.key_dtype, row, shape.dim, key);
+  float2 norms = make_float2(1.0f, 1.0f);
   if (normalize) {
-    float query_square = 0.0f;
-    float key_square = 0.0f;
-    for (int64_t column = lane; column < shape.dim; column += 32) {
-      const float query = read(input.query, input.query_dtype, start + column);
-      const float key = read(input.key, input.key_dtype, start + column);
-      query_square += query * query;
-      key_square += key * key;
-    }
-    query_norm = sqrtf(warp_sum(query_square));
-    key_norm = sqrtf(warp_sum(key_square));
+    const float2 squares = block_sum(own_dot(query, query), own_dot(key, key));
+    norms = make_float2(sqrtf(squares.x), sqrtf(squares.y));
+    divide(query, norms.x);
+    divide(key, norms.y);
   }
-  float dot = 0.0f;
-  const int width = plan.groups * plan.columns;
-  for (int64_t column = lane; column < width; column += 32) {
-    float query = 0.0f;
-    if (column < shape.dim) {
-      query = read(input.query, input.query_dtype, start + column) / divisor(query_norm);
-      dot += query * (read(input.key, input.key_dtype, start + column) / divisor(key_norm));
+  const int64_t width = static_cast<int64_t>(plan.groups) * plan.columns;
+  CRRL_UNROLL
+  for (int i = 0; i < kOwnColumns; ++i) {
+    const int column = static_cast<int>(threadIdx.x) + i * kRowThreads;
+    if (column < width) {
+      store(queries, input.queue_dtype, row * width + column, query[i]);
     }
-    write(queries, input.queue_dtype, row * width + column, query);
   }
-  const float positive = warp_sum(dot) * log2_scale;
-  if (lane == 0) {
-    rows[row] = {positive, rank_threshold(positive, accuracy), query_norm, key_norm};
+  const float positive = block_sum(own_dot(query, key), 0.0f).x * log2_scale;
+  if (threadIdx.x == 0) {
+    rows[row] = {positive, rank_threshold(positive, accuracy), norms.x, norms.y};
   }
 }
 
@@ -147,107 +188,99 @@ __device__ RowResult<float> merge_states(const CombineArguments& combine, int64_
   return result;
 }
 
-// Sums over the block; every thread gets both.
-__device__ float2 block_sum(float2 value) {
-  __shared__ float2 warps[kRowThreads / 32];
-  value = make_float2(warp_sum(value.x), warp_sum(value.y));
-  if (threadIdx.x % 32 == 0) {
-    warps[threadIdx.x / 32] = value;
-  }
-  __syncthreads();
-  float2 total = make_float2(0.0f, 0.0f);
-  for (int warp = 0; warp < kRowThreads / 32; ++warp) {
-    total.x += warps[warp].x;
-    total.y += warps[warp].y;
-  }
-  return total;
-}
-
-__global__ void __launch_bounds__(kRowThreads) combine_kernel(const __grid_constant__ CombineArguments combine) {
-  static_assert(kInfoNceLargestDim <= 4 * kRowThreads, "a thread has four columns");
-  static_assert(kInfoNceLargestDim <= 128 * (kRowThreads / 32), "a warp merges a group of columns, of 128 at least");
-  __shared__ float factors[kMostPartials];  // (splits, groups)
-  __shared__ RowResult<float> results[kRowThreads / 32];
-  __shared__ float4 partials[kRowThreads];  // (strands, vectors)
-
-  const InfoNceShape& shape = combine.shape;
+// Leaves w of a row in `sums`. A thread sums four columns over every so many splits, then the first of these threads
+// over the others.
+__device__ void sum_splits(const CombineArguments& combine, int64_t row, const float* factors /* (splits, groups) */,
+                           float4 (&sums)[kRowThreads]) {
   const InfoNcePlan& plan = combine.plan;
-  const InfoNceInput& input = combine.input;
   const int thread = static_cast<int>(threadIdx.x);
-  const int64_t row = blockIdx.x;
-  const RowFacts facts = combine.rows[row];
-  if (thread / 32 < plan.groups) {
-    const RowResult<float> result = merge_states(combine, row, facts.positive, thread / 32, factors);
-    if (thread % 32 == 0) {
-      results[thread / 32] = result;
-    }
-  }
-  if (combine.output.query_grad == nullptr && combine.output.key_grad == nullptr) {
-    return;
-  }
-  __syncthreads();
-
-  // A thread sums four columns of w over every so many splits, then the first of these threads over the others.
   const int vectors = plan.sums_stride / 4;
   const int strands = kRowThreads / vectors;
   const int vector = thread % vectors;
+  const int strand = thread / vectors;
   const int group = vector * 4 / plan.columns;
   float4 total = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-  const auto add = [&total](const float4& numbers, float factor) {
-    total.x += numbers.x * factor;
-    total.y += numbers.y * factor;
-    total.z += numbers.z * factor;
-    total.w += numbers.w * factor;
+  const auto add = [&total](const float4& four, float factor) {
+    total.x += four.x * factor;
+    total.y += four.y * factor;
+    total.z += four.z * factor;
+    total.w += four.w * factor;
   };
-  if (combine.output.query_grad != nullptr) {
-    if (thread / vectors < strands) {
-      for (int split = thread / vectors; split < plan.splits; split += strands) {
-        const float* sums = combine.sums + (split * shape.batch + row) * plan.sums_stride;
-        add(reinterpret_cast<const float4*>(sums)[vector], factors[split * plan.groups + group]);
-      }
+  if (strand < strands) {
+#pragma unroll 4
+    for (int split = strand; split < plan.splits; split += strands) {
+      const float* of_split = combine.sums + (split * combine.shape.batch + row) * plan.sums_stride;
+      add(reinterpret_cast<const float4*>(of_split)[vector], factors[split * plan.groups + group]);
     }
-    partials[thread] = total;
-    __syncthreads();
-    if (thread < vectors) {
-      for (int strand = 1; strand < strands; ++strand) {
-        add(partials[strand * vectors + thread], 1.0f);
-      }
+  }
+  sums[thread] = total;
+  __syncthreads();
+  if (strand == 0) {
+    for (int other = 1; other < strands; ++other) {
+      add(sums[other * vectors + vector], 1.0f);
     }
+    sums[thread] = total;
+  }
+  __syncthreads();
+}
+
+__global__ void __launch_bounds__(kRowThreads) combine_kernel(const __grid_constant__ CombineArguments combine) {
+  static_assert(kInfoNceLargestDim <= kWidestRowBytes / 4 * (kRowThreads / 32), "a warp merges a group of columns");
+  __shared__ float factors[kMostPartials];  // (splits, groups)
+  __shared__ RowResult<float> results[kRowThreads / 32];
+  __shared__ float4 sums[kRowThreads];
+
+  const InfoNceShape& shape = combine.shape;
+  const InfoNceOutput& output = combine.output;
+  const int64_t row = blockIdx.x;
+  const RowFacts facts = combine.rows[row];
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  if (warp < combine.plan.groups) {
+    const RowResult<float> result = merge_states(combine, row, facts.positive, warp, factors);
+    if (threadIdx.x % 32 == 0) {
+      results[warp] = result;
+    }
+  }
+  if (output.query_grad == nullptr && output.key_grad == nullptr) {
+    return;
+  }
+  __syncthreads();
+  if (output.query_grad != nullptr) {
+    sum_splits(combine, row, factors, sums);
   }
 
-  const float sums[4] = {total.x, total.y, total.z, total.w};
-  float query[4], key[4], query_grad[4], key_grad[4];
-  float2 dots = make_float2(0.0f, 0.0f);  // of each gradient with its unit vector
-  const int64_t first_column = 4 * static_cast<int64_t>(vector);
-  const int columns = thread < vectors ? static_cast<int>(min(shape.dim - first_column, int64_t{4})) : 0;
-  const int64_t first = row * shape.dim + first_column;
+  float query[kOwnColumns], key[kOwnColumns], query_grad[kOwnColumns], key_grad[kOwnColumns];
+  load_columns(combine.input.query, combine.input.query_dtype, row, shape.dim, query);
+  load_columns(combine.input.key, combine.input.key_dtype, row, shape.dim, key);
+  if (combine.normalize) {
+    divide(query, facts.query_norm);
+    divide(key, facts.key_norm);
+  }
   CRRL_UNROLL
-  for (int i = 0; i < 4; ++i) {
-    if (i < columns) {
-      query[i] = read(input.query, input.query_dtype, first + i) / divisor(facts.query_norm);
-      key[i] = read(input.key, input.key_dtype, first + i) / divisor(facts.key_norm);
-      query_grad[i] = query_gradient(results[group], combine.scale, sums[i], key[i]);
-      key_grad[i] = key_gradient(results[group], combine.scale, query[i]);
-      dots.x += query_grad[i] * query[i];
-      dots.y += key_grad[i] * key[i];
-    }
+  for (int i = 0; i < kOwnColumns; ++i) {
+    const int column = static_cast<int>(threadIdx.x) + i * kRowThreads;
+    const bool exists = column < shape.dim;
+    const RowResult<float> result = results[exists ? column / combine.plan.columns : 0];
+    const float sum = exists && output.query_grad != nullptr ? reinterpret_cast<const float*>(sums)[column] : 0.0f;
+    query_grad[i] = query_gradient(result, combine.scale, sum, key[i]);
+    key_grad[i] = key_gradient(result, combine.scale, query[i]);
   }
   if (combine.normalize) {
-    dots = block_sum(dots);
+    const float2 dots = block_sum(own_dot(query_grad, query), own_dot(key_grad, key));
+    CRRL_UNROLL
+    for (int i = 0; i < kOwnColumns; ++i) {
+      query_grad[i] = normalize_gradient(query_grad[i], query[i], dots.x, facts.query_norm);
+      key_grad[i] = normalize_gradient(key_grad[i], key[i], dots.y, facts.key_norm);
+    }
   }
   CRRL_UNROLL
-  for (int i = 0; i < 4; ++i) {
-    if (i < columns) {
-      if (combine.normalize) {
-        query_grad[i] = normalize_gradient(query_grad[i], query[i], dots.x, facts.query_norm);
-        key_grad[i] = normalize_gradient(key_grad[i], key[i], dots.y, facts.key_norm);
-      }
-      if (combine.output.query_grad != nullptr) {
-        static_cast<float*>(combine.output.query_grad)[first + i] = query_grad[i];
-      }
-      if (combine.output.key_grad != nullptr) {
-        static_cast<float*>(combine.output.key_grad)[first + i] = key_grad[i];
-      }
+  for (int i = 0; i < kOwnColumns; ++i) {
+    const int column = static_cast<int>(threadIdx.x) + i * kRowThreads;
+    if (column < shape.dim && output.query_grad != nullptr) {
+      static_cast<float*>(output.query_grad)[row * shape.dim + column] = query_grad[i];
+    }
+    if (column < shape.dim && output.key_grad != nullptr) {
+      static_cast<float*>(output.key_grad)[row * shape.dim + column] = key_grad[i];
     }
   }
 }
@@ -325,8 +358,8 @@ void info_nce_cuda(const InfoNceShape& shape, const InfoNceSettings& settings, c
 
   with_products(input.queue_dtype, settings.allow_tf32, [&](auto products) {
     using Products = decltype(products);
-    CRRL_LAUNCH(prepare_kernel, static_cast<unsigned>(ceil_div(shape.batch, kRowThreads / 32)), kRowThreads, 0, stream,
-                shape, plan, input, settings.normalize, log2_scale, Products::accuracy, rows, queries);
+    CRRL_LAUNCH(prepare_kernel, static_cast<unsigned>(shape.batch), kRowThreads, 0, stream, shape, plan, input,
+                settings.normalize, log2_scale, Products::accuracy, rows, queries);
     launch_columns<Products>({shape, plan, input.queue, input.filled, queries, rows, states,
                               output.query_grad != nullptr ? sums : nullptr, log2_scale},
                              stream);
