@@ -296,7 +296,7 @@ int device_attribute(cudaDeviceAttr attribute) {
 }
 
 InfoNcePlan plan_for_device(const InfoNceShape& shape, Dtype queue_dtype) {
-  return plan_info_nce(shape, size_of(queue_dtype), device_attribute(cudaDevAttrMultiProcessorCount),
+  return plan_info_nce(shape, static_cast<int>(size_of(queue_dtype)), device_attribute(cudaDevAttrMultiProcessorCount),
                        device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
 }
 

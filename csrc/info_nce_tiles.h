@@ -22,15 +22,20 @@ inline constexpr int kStepBytes = 32;        // of a row: what one matrix instru
 inline constexpr int kWidestRowBytes = 512;  // of a group of columns: w then takes half of a multiprocessor's registers
 inline constexpr int kMostPartials = 256;    // splits x groups, of one row
 
+constexpr int keys_per_tile(int element_size, int columns) { return kTileBytes / (element_size * columns); }
+
+// Of 16 rows, in a warp: as many as leave room for w in its registers.
+constexpr int row_tiles_per_warp(int element_size, int columns) { return element_size == 2 && columns <= 128 ? 2 : 1; }
+
 // Warps stand in a grid of rows x keys. Those beside each other share the keys of every tile.
 template <int ElementSize, int Columns>
 struct PassTile {
   static constexpr int row_bytes = ElementSize * Columns;
   static constexpr int row_chunks = row_bytes / kChunkBytes;
   static constexpr bool is_widest = row_bytes == kWidestRowBytes;  // of which alone there may be several groups
-  static constexpr int keys = kTileBytes / row_bytes;
-  static constexpr int row_tiles = ElementSize == 2 && Columns <= 128 ? 2 : 1;  // of 16 rows, a warp's
-  static constexpr int step_keys = keys / 4 < 32 ? keys / 4 : 32;               // whose logits a warp holds at a time
+  static constexpr int keys = keys_per_tile(ElementSize, Columns);
+  static constexpr int row_tiles = row_tiles_per_warp(ElementSize, Columns);
+  static constexpr int step_keys = keys / 4 < 32 ? keys / 4 : 32;  // whose logits a warp holds at a time
 };
 
 struct InfoNcePlan {
@@ -41,7 +46,6 @@ struct InfoNcePlan {
   int row_blocks;
   int splits;       // of the queue
   int query_slots;  // groups of the queries' columns that shared memory holds: all, or as many as stages
-  int tile_keys;
   int sums_stride;  // of a row of w, in floats; a multiple of 4
 };
 
@@ -50,20 +54,18 @@ inline int64_t pass_shared_bytes(const InfoNcePlan& plan, int64_t element_size) 
 }
 
 // `shared_limit` is what a block may have; it must be at least 96 KiB.
-inline InfoNcePlan plan_info_nce(const InfoNceShape& shape, int64_t element_size, int processors,
-                                 int64_t shared_limit) {
+inline InfoNcePlan plan_info_nce(const InfoNceShape& shape, int element_size, int processors, int64_t shared_limit) {
   InfoNcePlan plan;
-  const int widest = static_cast<int>(kWidestRowBytes / element_size);
+  const int widest = kWidestRowBytes / element_size;
   plan.columns = 64;
   while (plan.columns < widest && plan.columns < shape.dim) {
     plan.columns *= 2;
   }
   plan.groups = static_cast<int>(ceil_div(shape.dim, plan.columns));
-  plan.tile_keys = static_cast<int>(kTileBytes / (plan.columns * element_size));
   plan.sums_stride = static_cast<int>(ceil_div(shape.dim, 4) * 4);
 
   // With several groups the logits of a tile stay in registers over all of them, so that a warp has one step a tile.
-  const int warp_rows = element_size == 2 && plan.columns <= 128 ? 32 : 16;
+  const int warp_rows = 16 * row_tiles_per_warp(element_size, plan.columns);
   plan.row_warps = plan.groups == 1 && shape.batch > 2 * warp_rows ? 4 : 2;
   plan.rows = warp_rows * plan.row_warps;
   plan.row_blocks = static_cast<int>(ceil_div(shape.batch, plan.rows));
@@ -72,7 +74,7 @@ inline InfoNcePlan plan_info_nce(const InfoNceShape& shape, int64_t element_size
     plan.query_slots = kStages;
   }
 
-  const int64_t tiles = ceil_div(shape.negatives, plan.tile_keys);
+  const int64_t tiles = ceil_div(shape.negatives, keys_per_tile(element_size, plan.columns));
   int64_t splits = processors / (int64_t{plan.row_blocks} * plan.groups);
   splits = splits > kMostPartials / plan.groups ? kMostPartials / plan.groups : splits;
   splits = splits > tiles ? tiles : splits;
