@@ -300,28 +300,38 @@ InfoNcePlan plan_for_device(const InfoNceShape& shape, Dtype queue_dtype) {
                        device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin));
 }
 
-template <class Products, int Columns>
+template <class Products, int Columns, int RowTiles>
 void launch_pass(const PassArguments& pass, void* stream) {
   const InfoNcePlan& plan = pass.plan;
   const auto shared_bytes = static_cast<int>(pass_shared_bytes(plan, Products::element_size));
   // At every launch, because it holds for one kernel on one device, and costs less than to remember where it was done.
-  check_cuda(
-      cudaFuncSetAttribute(pass_kernel<Products, Columns>, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_bytes),
-      "asking for shared memory");
+  check_cuda(cudaFuncSetAttribute(pass_kernel<Products, Columns, RowTiles>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                  shared_bytes),
+             "asking for shared memory");
   const auto blocks = static_cast<unsigned>(plan.row_blocks) * plan.groups * plan.splits;
-  CRRL_LAUNCH((pass_kernel<Products, Columns>), blocks, kPassThreads, shared_bytes, stream, pass);
+  CRRL_LAUNCH((pass_kernel<Products, Columns, RowTiles>), blocks, kPassThreads, shared_bytes, stream, pass);
+}
+
+template <class Products, int Columns>
+void launch_row_tiles(const PassArguments& pass, void* stream) {
+  if constexpr (Columns <= 128) {
+    if (pass.plan.row_tiles == 2) {
+      return launch_pass<Products, Columns, 2>(pass, stream);
+    }
+  }
+  launch_pass<Products, Columns, 1>(pass, stream);
 }
 
 template <class Products>
 void launch_columns(const PassArguments& pass, void* stream) {
   switch (pass.plan.columns) {
     case 64:
-      return launch_pass<Products, 64>(pass, stream);
+      return launch_row_tiles<Products, 64>(pass, stream);
     case 128:
-      return launch_pass<Products, 128>(pass, stream);
+      return launch_row_tiles<Products, 128>(pass, stream);
     default:
       if constexpr (Products::element_size == 2) {
-        launch_pass<Products, 256>(pass, stream);
+        launch_row_tiles<Products, 256>(pass, stream);
       }
   }
 }

@@ -21,18 +21,17 @@ struct PassArguments {
 
 // Copies what a part of a tile needs to shared memory. What lies beyond D, beyond the keys that count and beyond B
 // becomes 0.
-template <int ElementSize, int Columns>
+template <class Tile>
 class PartLoader {
-  using Tile = PassTile<ElementSize, Columns>;
-  using Element = std::conditional_t<ElementSize == 2, uint16_t, uint32_t>;
-  static constexpr int chunk_elements = kChunkBytes / ElementSize;
+  using Element = std::conditional_t<Tile::element_size == 2, uint16_t, uint32_t>;
+  static constexpr int chunk_elements = kChunkBytes / Tile::element_size;
 
  public:
   __device__ PartLoader(const PassArguments& pass, const InfoNcePlan& plan, const BlockPlace& place, int64_t keys,
                         unsigned char* shared)
       : pass_(pass), plan_(plan), place_(place), keys_(keys), shared_(shared) {
     const auto address = reinterpret_cast<uintptr_t>(pass.queue);
-    aligned_ = (address | static_cast<uintptr_t>(pass.shape.queue_stride * ElementSize)) % kChunkBytes == 0;
+    aligned_ = (address | static_cast<uintptr_t>(pass.shape.queue_stride * Tile::element_size)) % kChunkBytes == 0;
   }
 
   __device__ void load(int64_t tile, int index /* of the part, counted from the block's first */) const {
@@ -57,7 +56,7 @@ class PartLoader {
     const int thread = static_cast<int>(threadIdx.x);
     const int row = thread / Tile::row_chunks;
     const int chunk = thread % Tile::row_chunks;
-    const int column = group * Columns + chunk * chunk_elements;
+    const int column = group * Tile::columns + chunk * chunk_elements;
     const int64_t key = tile * Tile::keys + row;
     const int elements = max(0, min(chunk_elements, static_cast<int>(pass_.shape.dim) - column));
     const int left = static_cast<int>(min(keys_ - key, int64_t{Tile::keys}));
@@ -68,7 +67,7 @@ class PartLoader {
     for (int done = 0; done < Tile::keys; done += rows) {
       const int count = done < left ? elements : 0;
       if (aligned_) {
-        copy_async(shared_address(target), count > 0 ? source : queue, count * ElementSize);
+        copy_async(shared_address(target), count > 0 ? source : queue, count * Tile::element_size);
       } else {
         CRRL_UNROLL
         for (int i = 0; i < chunk_elements; ++i) {
@@ -101,14 +100,17 @@ class PartLoader {
   bool aligned_;
 };
 
-template <class Products, int Columns>
+template <class Products, int Columns, int RowTiles>
 __global__ void __launch_bounds__(kPassThreads, 1) pass_kernel(const __grid_constant__ PassArguments pass) {
-  using Warp = WarpRows<Products, Columns>;
-  using Tile = typename Warp::Tile;
+  using Tile = PassTile<Products::element_size, Columns, RowTiles>;
+  using Warp = WarpRows<Products, Tile>;
+  static_assert(kPassWarps / 2 * 32 * Warp::exchanged * static_cast<int>(sizeof(float)) <=
+                    kStages * kTileBytes + 32 * RowTiles * Tile::row_bytes,
+                "half of the warps leave their rows in shared memory");
   extern __shared__ __align__(1024) unsigned char shared[];
 
   InfoNcePlan plan = pass.plan;
-  if (!Tile::is_widest) {
+  if (Tile::is_one_group) {
     plan.groups = plan.query_slots = 1;  // as they are; now the compiler knows it
   }
   const int lane = threadIdx.x % 32;
@@ -122,7 +124,7 @@ __global__ void __launch_bounds__(kPassThreads, 1) pass_kernel(const __grid_cons
   const int64_t keys = filled_keys(pass.filled, pass.shape.negatives);
   const TileRange tiles = split_tiles(ceil_div(keys, Tile::keys), place.split, plan.splits);
   const int parts = static_cast<int>(tiles.last - tiles.first) * plan.groups;
-  const PartLoader<Products::element_size, Columns> loader(pass, plan, place, keys, shared);
+  const PartLoader<Tile> loader(pass, plan, place, keys, shared);
 
   float thresholds[Warp::row_tiles][2];
   CRRL_UNROLL
@@ -195,7 +197,7 @@ __global__ void __launch_bounds__(kPassThreads, 1) pass_kernel(const __grid_cons
       float* sums = pass.sums + (place.split * pass.shape.batch + row) * plan.sums_stride;
       CRRL_UNROLL
       for (int tile = 0; tile < Warp::column_tiles; ++tile) {
-        const int column = place.group * Columns + tile * 8 + accumulator_column(lane);
+        const int column = place.group * Tile::columns + tile * 8 + accumulator_column(lane);
         if (column < plan.sums_stride) {
           const float* two = &warp.sums[i / 2][tile][i % 2 * 2];
           *reinterpret_cast<float2*>(sums + column) = make_float2(two[0], two[1]);

@@ -15,32 +15,34 @@ namespace crrl {
 
 inline constexpr int kPassWarps = 8;
 inline constexpr int kPassThreads = 32 * kPassWarps;
-inline constexpr int kStages = 2;            // tiles in shared memory: one is read while the next arrives
-inline constexpr int kTileBytes = 32 << 10;  // two, and the queries, fit into the 99 KiB that a block has on sm_86
-inline constexpr int kChunkBytes = 16;       // what one copy and one row of a matrix fragment move
-inline constexpr int kStepBytes = 32;        // of a row: what one matrix instruction contracts over
+inline constexpr int kStages = 2;  // tiles in shared memory: one is read while the next arrives
+inline constexpr int kTileBytes = 32 << 10;
+inline constexpr int kLeastSharedBytes = 96 << 10;  // that a block has wherever this runs: 99 KiB on sm_86
+inline constexpr int kChunkBytes = 16;              // what one copy and one row of a matrix fragment move
+inline constexpr int kStepBytes = 32;               // of a row: what one matrix instruction contracts over
 inline constexpr int kWidestRowBytes = 512;  // of a group of columns: w then takes half of a multiprocessor's registers
 inline constexpr int kMostPartials = 256;    // splits x groups, of one row
 
 constexpr int keys_per_tile(int element_size, int columns) { return kTileBytes / (element_size * columns); }
 
-// Of 16 rows, in a warp: as many as leave room for w in its registers.
-constexpr int row_tiles_per_warp(int element_size, int columns) { return element_size == 2 && columns <= 128 ? 2 : 1; }
-
 // Warps stand in a grid of rows x keys. Those beside each other share the keys of every tile.
-template <int ElementSize, int Columns>
+template <int ElementSize, int Columns, int RowTiles>
 struct PassTile {
+  static constexpr int element_size = ElementSize;
+  static constexpr int columns = Columns;     // of a group
+  static constexpr int row_tiles = RowTiles;  // of 16 rows, a warp's
   static constexpr int row_bytes = ElementSize * Columns;
   static constexpr int row_chunks = row_bytes / kChunkBytes;
-  static constexpr bool is_widest = row_bytes == kWidestRowBytes;  // of which alone there may be several groups
   static constexpr int keys = keys_per_tile(ElementSize, Columns);
-  static constexpr int row_tiles = row_tiles_per_warp(ElementSize, Columns);
   static constexpr int step_keys = keys / 4 < 32 ? keys / 4 : 32;  // whose logits a warp holds at a time
+  // Several groups are all of the widest, and take one row tile.
+  static constexpr bool is_one_group = row_bytes < kWidestRowBytes || RowTiles > 1;
 };
 
 struct InfoNcePlan {
   int columns;    // of a group
   int groups;     // of columns
+  int row_tiles;  // of 16 rows, a warp's
   int row_warps;  // of the eight; the others repeat their rows over other keys
   int rows;       // of a block
   int row_blocks;
@@ -53,7 +55,7 @@ inline int64_t pass_shared_bytes(const InfoNcePlan& plan, int64_t element_size) 
   return kStages * kTileBytes + int64_t{plan.query_slots} * plan.rows * plan.columns * element_size;
 }
 
-// `shared_limit` is what a block may have; it must be at least 96 KiB.
+// `shared_limit` is what a block may have, at least kLeastSharedBytes.
 inline InfoNcePlan plan_info_nce(const InfoNceShape& shape, int element_size, int processors, int64_t shared_limit) {
   InfoNcePlan plan;
   const int widest = kWidestRowBytes / element_size;
@@ -64,15 +66,20 @@ inline InfoNcePlan plan_info_nce(const InfoNceShape& shape, int element_size, in
   plan.groups = static_cast<int>(ceil_div(shape.dim, plan.columns));
   plan.sums_stride = static_cast<int>(ceil_div(shape.dim, 4) * 4);
 
-  // With several groups the logits of a tile stay in registers over all of them, so that a warp has one step a tile.
-  const int warp_rows = 16 * row_tiles_per_warp(element_size, plan.columns);
-  plan.row_warps = plan.groups == 1 && shape.batch > 2 * warp_rows ? 4 : 2;
-  plan.rows = warp_rows * plan.row_warps;
-  plan.row_blocks = static_cast<int>(ceil_div(shape.batch, plan.rows));
+  // A warp takes two tiles of rows where w leaves it the registers: what it fetches of the keys then serves twice.
+  plan.row_tiles = plan.groups == 1 && plan.columns <= 128 && shape.batch > 32 ? 2 : 1;
+  plan.row_warps = 4;
+  plan.rows = 16 * plan.row_tiles * plan.row_warps;
   plan.query_slots = plan.groups;
+  // With several groups the logits of a tile stay in registers over all of them, so that a warp has one step a tile.
+  if (plan.groups > 1 || shape.batch <= plan.rows / 2 || pass_shared_bytes(plan, element_size) > kLeastSharedBytes) {
+    plan.row_warps /= 2;
+    plan.rows /= 2;
+  }
   if (plan.groups > kStages && pass_shared_bytes(plan, element_size) > shared_limit) {
     plan.query_slots = kStages;
   }
+  plan.row_blocks = static_cast<int>(ceil_div(shape.batch, plan.rows));
 
   const int64_t tiles = ceil_div(shape.negatives, keys_per_tile(element_size, plan.columns));
   int64_t splits = processors / (int64_t{plan.row_blocks} * plan.groups);

@@ -94,12 +94,11 @@ __device__ inline T quad_sum(T value) {
 }
 
 // What a warp holds of its rows. A lane has two rows of each tile of 16, and of these the columns of its accumulators.
-template <class Products, int Columns>
+template <class Products, class Tile>
 struct WarpRows {
-  using Tile = PassTile<Products::element_size, Columns>;
   static constexpr int row_tiles = Tile::row_tiles;
   static constexpr int key_tiles = Tile::step_keys / 8;
-  static constexpr int column_tiles = Columns / 8;
+  static constexpr int column_tiles = Tile::columns / 8;
   static constexpr int exchanged = row_tiles * (column_tiles * 4 + 6);  // numbers of a lane
 
   float logits[row_tiles][key_tiles][4];  // of one step, as products, then p

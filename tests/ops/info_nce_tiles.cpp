@@ -78,7 +78,8 @@ void check_plan(const InfoNceShape& shape, int element_size, int processors, int
   expect(row_bytes <= kWidestRowBytes && (plan.groups == 1 || row_bytes == kWidestRowBytes),
          "only the widest groups are several");
   expect(plan.row_warps == 2 || (plan.row_warps == 4 && plan.groups == 1), "logits of several groups are of one step");
-  expect(plan.rows == plan.row_warps * 16 * row_tiles_per_warp(element_size, plan.columns), "warps cover the rows");
+  expect(plan.row_tiles == 1 || (plan.groups == 1 && plan.columns <= 128), "w leaves room for its rows");
+  expect(plan.rows == plan.row_warps * 16 * plan.row_tiles, "warps cover the rows");
   expect(int64_t{plan.row_blocks} * plan.rows >= shape.batch, "blocks cover B");
   expect(plan.query_slots == plan.groups || plan.query_slots == kStages, "queries are kept or come with the keys");
   expect(plan.splits >= 1 && plan.splits * plan.groups <= kMostPartials, "a row's partial results fit a block");
@@ -123,7 +124,7 @@ void check_full_chip() {
 // Where each number of a tile lies: element (row, column) of `size` bytes.
 template <int ElementSize, int Columns>
 std::vector<int> numbers_of_tile() {
-  using Tile = PassTile<ElementSize, Columns>;
+  using Tile = PassTile<ElementSize, Columns, 1>;
   std::vector<int> number(kTileBytes / ElementSize, -1);
   for (int row = 0; row < Tile::keys; ++row) {
     for (int column = 0; column < Columns; ++column) {
@@ -151,7 +152,7 @@ void check_banks(const int (&offsets)[32]) {
 // the 32 bits of a lane's register, one instruction contracts over 8 per numbers.
 template <int ElementSize, int Columns>
 void check_fragments() {
-  using Tile = PassTile<ElementSize, Columns>;
+  using Tile = PassTile<ElementSize, Columns, 1>;
   constexpr int per = 4 / ElementSize;
   const std::vector<int> number = numbers_of_tile<ElementSize, Columns>();
   const auto at = [&](int row, int column) { return row * Columns + column; };
@@ -202,7 +203,7 @@ void check_fragments() {
 // float32: eight keys and eight columns at a time, the keys in the order that the logits' accumulator has them in.
 template <int Columns>
 void check_transposed_floats() {
-  using Tile = PassTile<4, Columns>;
+  using Tile = PassTile<4, Columns, 1>;
   const std::vector<int> number = numbers_of_tile<4, Columns>();
   for (int first_key = 0; first_key < Tile::keys; first_key += 8) {
     for (int tile = 0; tile < Columns / 8; ++tile) {
