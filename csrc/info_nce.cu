@@ -149,7 +149,7 @@ struct CombineArguments {
   InfoNceOutput output;
   const RowFacts* rows;        // (B)
   const PartialState* states;  // (splits, groups, B)
-  const float* sums;           // (splits, B, sums_stride)
+  const float* key_sums;       // w: (splits, B, key_sums_stride)
   float scale;                 // of the gradients
   bool normalize;
 };
@@ -188,13 +188,13 @@ __device__ RowResult<float> merge_states(const CombineArguments& combine, int64_
   return result;
 }
 
-// Leaves w of a row in `sums`. A thread sums four columns over every so many splits, then the first of these threads
-// over the others.
+// Leaves w of a row in `key_sums`. A thread sums four columns over every so many splits, then the first of these
+// threads over the others.
 __device__ void sum_splits(const CombineArguments& combine, int64_t row, const float* factors /* (splits, groups) */,
-                           float4 (&sums)[kRowThreads]) {
+                           float4 (&key_sums)[kRowThreads]) {
   const InfoNcePlan& plan = combine.plan;
   const int thread = static_cast<int>(threadIdx.x);
-  const int vectors = plan.sums_stride / 4;
+  const int vectors = plan.key_sums_stride / 4;
   const int strands = kRowThreads / vectors;
   const int vector = thread % vectors;
   const int strand = thread / vectors;
@@ -209,17 +209,17 @@ __device__ void sum_splits(const CombineArguments& combine, int64_t row, const f
   if (strand < strands) {
 #pragma unroll 4
     for (int split = strand; split < plan.splits; split += strands) {
-      const float* of_split = combine.sums + (split * combine.shape.batch + row) * plan.sums_stride;
+      const float* of_split = combine.key_sums + (split * combine.shape.batch + row) * plan.key_sums_stride;
       add(reinterpret_cast<const float4*>(of_split)[vector], factors[split * plan.groups + group]);
     }
   }
-  sums[thread] = total;
+  key_sums[thread] = total;
   __syncthreads();
   if (strand == 0) {
     for (int other = 1; other < strands; ++other) {
-      add(sums[other * vectors + vector], 1.0f);
+      add(key_sums[other * vectors + vector], 1.0f);
     }
-    sums[thread] = total;
+    key_sums[thread] = total;
   }
   __syncthreads();
 }
@@ -228,7 +228,7 @@ __global__ void __launch_bounds__(kRowThreads) combine_kernel(const __grid_const
   static_assert(kInfoNceLargestDim <= kWidestRowBytes / 4 * (kRowThreads / 32), "a warp merges a group of columns");
   __shared__ float factors[kMostPartials];  // (splits, groups)
   __shared__ RowResult<float> results[kRowThreads / 32];
-  __shared__ float4 sums[kRowThreads];
+  __shared__ float4 key_sums[kRowThreads];
 
   const InfoNceShape& shape = combine.shape;
   const InfoNceOutput& output = combine.output;
@@ -246,7 +246,7 @@ __global__ void __launch_bounds__(kRowThreads) combine_kernel(const __grid_const
   }
   __syncthreads();
   if (output.query_grad != nullptr) {
-    sum_splits(combine, row, factors, sums);
+    sum_splits(combine, row, factors, key_sums);
   }
 
   float query[kOwnColumns], key[kOwnColumns], query_grad[kOwnColumns], key_grad[kOwnColumns];
@@ -261,7 +261,7 @@ __global__ void __launch_bounds__(kRowThreads) combine_kernel(const __grid_const
     const int column = static_cast<int>(threadIdx.x) + i * kRowThreads;
     const bool exists = column < shape.dim;
     const RowResult<float> result = results[exists ? column / combine.plan.columns : 0];
-    const float sum = exists && output.query_grad != nullptr ? reinterpret_cast<const float*>(sums)[column] : 0.0f;
+    const float sum = exists && output.query_grad != nullptr ? reinterpret_cast<const float*>(key_sums)[column] : 0.0f;
     query_grad[i] = query_gradient(result, combine.scale, sum, key[i]);
     key_grad[i] = key_gradient(result, combine.scale, query[i]);
   }
@@ -363,7 +363,7 @@ void info_nce_cuda(const InfoNceShape& shape, const InfoNceSettings& settings, c
   auto* rows = reinterpret_cast<RowFacts*>(bytes + layout.rows);
   auto* queries = static_cast<void*>(bytes + layout.queries);
   auto* states = reinterpret_cast<PartialState*>(bytes + layout.states);
-  auto* sums = reinterpret_cast<float*>(bytes + layout.sums);
+  auto* key_sums = reinterpret_cast<float*>(bytes + layout.key_sums);
   const auto log2_scale = static_cast<float>(kLog2E / settings.temperature);
 
   with_products(input.queue_dtype, settings.allow_tf32, [&](auto products) {
@@ -371,11 +371,11 @@ void info_nce_cuda(const InfoNceShape& shape, const InfoNceSettings& settings, c
     CRRL_LAUNCH(prepare_kernel, static_cast<unsigned>(shape.batch), kRowThreads, 0, stream, shape, plan, input,
                 settings.normalize, log2_scale, Products::accuracy, rows, queries);
     launch_columns<Products>({shape, plan, input.queue, input.filled, queries, rows, states,
-                              output.query_grad != nullptr ? sums : nullptr, log2_scale},
+                              output.query_grad != nullptr ? key_sums : nullptr, log2_scale},
                              stream);
   });
   CRRL_LAUNCH(combine_kernel, static_cast<unsigned>(shape.batch), kRowThreads, 0, stream,
-              CombineArguments{shape, plan, input, output, rows, states, sums,
+              CombineArguments{shape, plan, input, output, rows, states, key_sums,
                                static_cast<float>(settings.row_weight / settings.temperature), settings.normalize});
 }
 

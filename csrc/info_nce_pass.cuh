@@ -15,7 +15,7 @@ struct PassArguments {
   const void* queries;    // (B, groups x columns), of the products' type
   const RowFacts* rows;   // (B)
   PartialState* states;   // (splits, groups, B)
-  float* sums;            // (splits, B, sums_stride), or null: not wanted
+  float* key_sums;        // w: (splits, B, key_sums_stride), or null: not wanted
   float log2_scale;       // from a product to a logit in units of log 2
 };
 
@@ -107,6 +107,8 @@ __global__ void __launch_bounds__(kPassThreads, 1) pass_kernel(const __grid_cons
   static_assert(kPassWarps / 2 * 32 * Warp::exchanged * static_cast<int>(sizeof(float)) <=
                     kStages * kTileBytes + 32 * RowTiles * Tile::row_bytes,
                 "half of the warps leave their rows in shared memory");
+  static_assert(Tile::is_one_group || Tile::keys / Tile::step_keys == kPassWarps / 2,
+                "over several parts a warp holds the logits of one step");
   extern __shared__ __align__(1024) unsigned char shared[];
 
   InfoNcePlan plan = pass.plan;
@@ -157,9 +159,9 @@ __global__ void __launch_bounds__(kPassThreads, 1) pass_kernel(const __grid_cons
                          address + offset + chunks_first_offset(lane, Tile::row_bytes));
       if (part == plan.groups - 1) {
         const int64_t left = keys - first_key - step * Tile::step_keys;
-        warp.soften(lane, left < Tile::step_keys ? static_cast<int>(left) : Tile::step_keys, pass.log2_scale,
-                    thresholds);
-        if (pass.sums != nullptr) {
+        warp.softmax_step(lane, left < Tile::step_keys ? static_cast<int>(left) : Tile::step_keys, pass.log2_scale,
+                          thresholds);
+        if (pass.key_sums != nullptr) {
           warp.add_keys(lane, address + offset + rows_first_offset(lane, Tile::row_bytes), shared + offset);
         }
       }
@@ -193,14 +195,14 @@ __global__ void __launch_bounds__(kPassThreads, 1) pass_kernel(const __grid_cons
       pass.states[(static_cast<int64_t>(place.split) * plan.groups + place.group) * pass.shape.batch + row] = {
           {warp.max[i / 2][i % 2], warp.sum[i / 2][i % 2]}, warp.ahead[i / 2][i % 2]};
     }
-    if (pass.sums != nullptr) {
-      float* sums = pass.sums + (place.split * pass.shape.batch + row) * plan.sums_stride;
+    if (pass.key_sums != nullptr) {
+      float* key_sums = pass.key_sums + (place.split * pass.shape.batch + row) * plan.key_sums_stride;
       CRRL_UNROLL
       for (int tile = 0; tile < Warp::column_tiles; ++tile) {
         const int column = place.group * Tile::columns + tile * 8 + accumulator_column(lane);
-        if (column < plan.sums_stride) {
-          const float* two = &warp.sums[i / 2][tile][i % 2 * 2];
-          *reinterpret_cast<float2*>(sums + column) = make_float2(two[0], two[1]);
+        if (column < plan.key_sums_stride) {
+          const float* two = &warp.key_sums[i / 2][tile][i % 2 * 2];
+          *reinterpret_cast<float2*>(key_sums + column) = make_float2(two[0], two[1]);
         }
       }
     }

@@ -1,9 +1,9 @@
 // How a GPU shares out queue_info_nce: which rows, columns and keys a block and a warp take, and where their numbers
 // lie in shared memory and in the workspace. It is host code too, so that it is tested where there is no GPU.
 //
-// A block keeps the queries of a few rows and streams tiles of keys past them. It sums one group of columns of w; where
-// D is wider than a group, other blocks sum the other groups, and each of them forms the logits anew from all columns.
-// The queue is split too, so that there are as many blocks as multiprocessors.
+// A block keeps the queries of a few rows and streams tiles of keys past them. It sums one group of columns of w;
+// where D is wider than a group, other blocks sum the other groups, and each of them forms the logits anew from all
+// columns. The queue is split too, so that there are as many blocks as multiprocessors.
 #pragma once
 
 #include <cstdint>
@@ -46,9 +46,9 @@ struct InfoNcePlan {
   int row_warps;  // of the eight; the others repeat their rows over other keys
   int rows;       // of a block
   int row_blocks;
-  int splits;       // of the queue
-  int query_slots;  // groups of the queries' columns that shared memory holds: all, or as many as stages
-  int sums_stride;  // of a row of w, in floats; a multiple of 4
+  int splits;           // of the queue
+  int query_slots;      // groups of the queries' columns that shared memory holds: all, or as many as stages
+  int key_sums_stride;  // of a row of w, in floats; a multiple of 4
 };
 
 inline int64_t pass_shared_bytes(const InfoNcePlan& plan, int64_t element_size) {
@@ -64,7 +64,7 @@ inline InfoNcePlan plan_info_nce(const InfoNceShape& shape, int element_size, in
     plan.columns *= 2;
   }
   plan.groups = static_cast<int>(ceil_div(shape.dim, plan.columns));
-  plan.sums_stride = static_cast<int>(ceil_div(shape.dim, 4) * 4);
+  plan.key_sums_stride = static_cast<int>(ceil_div(shape.dim, 4) * 4);
 
   // A warp takes two tiles of rows where w leaves it the registers: what it fetches of the keys then serves twice.
   plan.row_tiles = plan.groups == 1 && plan.columns <= 128 && shape.batch > 32 ? 2 : 1;
@@ -166,10 +166,10 @@ struct PartialState {
 };
 
 struct InfoNceWorkspace {
-  int64_t rows;     // RowFacts (B)
-  int64_t queries;  // (B, groups x columns), as they enter the products
-  int64_t states;   // PartialState (splits, groups, B): each group rounds its logits in its own order
-  int64_t sums;     // float (splits, B, sums_stride)
+  int64_t rows;      // RowFacts (B)
+  int64_t queries;   // (B, groups x columns), as they enter the products
+  int64_t states;    // PartialState (splits, groups, B): each group rounds its logits in its own order
+  int64_t key_sums;  // w: float (splits, B, key_sums_stride)
   int64_t bytes;
 };
 
@@ -179,9 +179,10 @@ inline InfoNceWorkspace lay_out_workspace(const InfoNceShape& shape, const InfoN
   workspace.rows = 0;
   workspace.queries = after(workspace.rows, shape.batch * static_cast<int64_t>(sizeof(RowFacts)));
   workspace.states = after(workspace.queries, shape.batch * plan.groups * plan.columns * element_size);
-  workspace.sums =
+  workspace.key_sums =
       after(workspace.states, plan.splits * plan.groups * shape.batch * static_cast<int64_t>(sizeof(PartialState)));
-  workspace.bytes = after(workspace.sums, plan.splits * shape.batch * plan.sums_stride * static_cast<int64_t>(4));
+  workspace.bytes =
+      after(workspace.key_sums, plan.splits * shape.batch * plan.key_sums_stride * static_cast<int64_t>(4));
   return workspace;
 }
 

@@ -37,7 +37,8 @@ struct Float16Products {
   }
 };
 
-// To nearest. With two integer operations, as CUTLASS does it, because conversions run at a fraction of their rate.
+// To nearest. PTX leaves the layout of TF32 to the implementation; like CUTLASS, this takes it for the first 19 bits of
+// float32, because conversions run at a fraction of the rate of the two integer operations.
 __device__ inline uint32_t round_to_tf32(uint32_t bits) { return (bits + 0x1000u) & 0xffffe000u; }
 
 // The tensor core drops the last bit that this may have beyond those of TF32.
@@ -54,8 +55,8 @@ struct Tf32Products {
   }
 };
 
-// Each factor as the sum of two TF32 numbers; of the four products, the one of the two small ones is below float32's
-// rounding.
+// Each factor as the sum of two TF32 numbers. Of the four products the one of the two small numbers, at most 2^-22 of
+// the whole, is left out.
 struct Float32Products {
   static constexpr int element_size = 4;
   static constexpr Dtype accuracy = Dtype::float32;
@@ -101,11 +102,11 @@ struct WarpRows {
   static constexpr int column_tiles = Tile::columns / 8;
   static constexpr int exchanged = row_tiles * (column_tiles * 4 + 6);  // numbers of a lane
 
-  float logits[row_tiles][key_tiles][4];  // of one step, as products, then p
-  float sums[row_tiles][column_tiles][4];
-  float max[row_tiles][2];
-  float sum[row_tiles][2];  // of the lane's own columns, until `finish`
-  int ahead[row_tiles][2];  // likewise
+  float logits[row_tiles][key_tiles][4];       // of one step, as products, then p
+  float key_sums[row_tiles][column_tiles][4];  // w
+  float max[row_tiles][2];                     // m
+  float sum[row_tiles][2];                     // l, of the lane's own columns, until `finish`
+  int ahead[row_tiles][2];                     // likewise; negatives that rank before the positive
 
   __device__ void start() {
     CRRL_UNROLL
@@ -120,7 +121,7 @@ struct WarpRows {
       for (int column = 0; column < column_tiles; ++column) {
         CRRL_UNROLL
         for (int i = 0; i < 4; ++i) {
-          sums[tile][column][i] = 0.0f;
+          key_sums[tile][column][i] = 0.0f;
         }
       }
     }
@@ -163,8 +164,8 @@ struct WarpRows {
   }
 
   // Turns the products of a step into p.
-  __device__ void soften(int lane, int keys /* of the step that count */, float scale,
-                         const float (&thresholds)[row_tiles][2] /* of the products */) {
+  __device__ void softmax_step(int lane, int keys /* of the step that count */, float scale,
+                               const float (&thresholds)[row_tiles][2] /* of the products */) {
     if (keys < Tile::step_keys) {
       CRRL_UNROLL
       for (int key = 0; key < key_tiles; ++key) {
@@ -195,7 +196,8 @@ struct WarpRows {
     }
   }
 
-  // sums += p keys. The accumulators of the logits are laid out as operand A wants them, but for the order of the keys.
+  // key_sums += p keys. The accumulators of the logits are laid out as operand A wants them, but for the order of the
+  // keys.
   __device__ void add_keys(int lane, uint32_t keys /* the lane's rows-first address */,
                            const unsigned char* step /* the step's first key */) {
     if constexpr (Products::element_size == 2) {
@@ -216,8 +218,8 @@ struct WarpRows {
           load_matrices_transposed(b, (keys ^ (column / 2 * kStepBytes)) + pair * 16 * Tile::row_bytes);
           CRRL_UNROLL
           for (int tile = 0; tile < row_tiles; ++tile) {
-            Products::multiply_add(sums[tile][column], p[tile], b[0], b[1]);
-            Products::multiply_add(sums[tile][column + 1], p[tile], b[2], b[3]);
+            Products::multiply_add(key_sums[tile][column], p[tile], b[0], b[1]);
+            Products::multiply_add(key_sums[tile][column + 1], p[tile], b[2], b[3]);
           }
         }
       }
@@ -236,7 +238,7 @@ struct WarpRows {
             const float (&four)[4] = logits[tile][key];
             const uint32_t p[4] = {__float_as_uint(four[0]), __float_as_uint(four[2]), __float_as_uint(four[1]),
                                    __float_as_uint(four[3])};
-            Products::multiply_add(sums[tile][column], p, b0, b1);
+            Products::multiply_add(key_sums[tile][column], p, b0, b1);
           }
         }
       }
@@ -266,7 +268,7 @@ struct WarpRows {
       }
       CRRL_UNROLL
       for (int i = 0; i < column_tiles * 4; ++i) {
-        slot[(row_tiles * 6 + tile * column_tiles * 4 + i) * 32] = sums[tile][i / 4][i % 4];
+        slot[(row_tiles * 6 + tile * column_tiles * 4 + i) * 32] = key_sums[tile][i / 4][i % 4];
       }
     }
   }
@@ -289,7 +291,7 @@ struct WarpRows {
       CRRL_UNROLL
       for (int i = 0; i < column_tiles * 4; ++i) {
         const float number = slot[(row_tiles * 6 + tile * column_tiles * 4 + i) * 32];
-        float& mine = sums[tile][i / 4][i % 4];
+        float& mine = key_sums[tile][i / 4][i % 4];
         mine = mine * own[i % 4 / 2] + number * other[i % 4 / 2];
       }
     }
@@ -327,7 +329,7 @@ struct WarpRows {
       }
       CRRL_UNROLL
       for (int i = 0; i < column_tiles * 4; ++i) {
-        sums[tile][i / 4][i % 4] *= factors[i % 4 / 2];
+        key_sums[tile][i / 4][i % 4] *= factors[i % 4 / 2];
       }
     }
   }

@@ -59,14 +59,15 @@ void check_workspace(const InfoNceShape& shape, const InfoNcePlan& plan, int ele
   const int64_t rows_end = workspace.rows + batch * static_cast<int64_t>(sizeof(RowFacts));
   const int64_t queries_end = workspace.queries + batch * groups * plan.columns * element_size;
   const int64_t states_end = workspace.states + splits * groups * batch * static_cast<int64_t>(sizeof(PartialState));
-  const int64_t sums_end = workspace.sums + splits * batch * plan.sums_stride * 4;
-  expect(rows_end <= workspace.queries && queries_end <= workspace.states && states_end <= workspace.sums &&
+  const int64_t sums_end = workspace.key_sums + splits * batch * plan.key_sums_stride * 4;
+  expect(rows_end <= workspace.queries && queries_end <= workspace.states && states_end <= workspace.key_sums &&
              sums_end <= workspace.bytes,
          "the parts of the workspace do not overlap");
-  expect(workspace.queries % kChunkBytes == 0 && workspace.sums % kChunkBytes == 0, "vectors are aligned");
+  expect(workspace.queries % kChunkBytes == 0 && workspace.key_sums % kChunkBytes == 0, "vectors are aligned");
   // A multiprocessor holds at most 128 rows x 128 columns of w, or half as many rows of twice as many columns.
   const int64_t chip = int64_t{processors} * (64 << 10);
-  expect(sums_end - workspace.sums <= std::max(batch * plan.sums_stride * 4, chip), "w is no larger than the chip's");
+  expect(sums_end - workspace.key_sums <= std::max(batch * plan.key_sums_stride * 4, chip),
+         "w is no larger than the chip's");
 }
 
 void check_plan(const InfoNceShape& shape, int element_size, int processors, int64_t shared_limit) {
@@ -84,7 +85,7 @@ void check_plan(const InfoNceShape& shape, int element_size, int processors, int
   expect(plan.query_slots == plan.groups || plan.query_slots == kStages, "queries are kept or come with the keys");
   expect(plan.splits >= 1 && plan.splits * plan.groups <= kMostPartials, "a row's partial results fit a block");
   expect(plan.splits == 1 || plan.splits * plan.groups * plan.row_blocks <= processors, "all blocks run at once");
-  expect(plan.sums_stride >= shape.dim && plan.sums_stride % 4 == 0, "rows of w are whole vectors");
+  expect(plan.key_sums_stride >= shape.dim && plan.key_sums_stride % 4 == 0, "rows of w are whole vectors");
   check_blocks(plan);
   check_workspace(shape, plan, element_size, processors);
   for (const int64_t filled : {int64_t{0}, int64_t{1}, shape.negatives / 2, shape.negatives}) {
