@@ -12,13 +12,14 @@
 
 namespace crrl {
 
-inline void check_launch(const char* kernel) {
-  const cudaError_t error = cudaGetLastError();
+inline void check_cuda(cudaError_t error, const std::string& what /* was tried */) {
   if (error != cudaSuccess) {
-    throw std::runtime_error(std::string("crrl_fast: launching ") + kernel + " failed: " + cudaGetErrorName(error) +
-                             ": " + cudaGetErrorString(error));
+    throw std::runtime_error("crrl_fast: " + what + " failed: " + cudaGetErrorName(error) + ": " +
+                             cudaGetErrorString(error));
   }
 }
+
+inline void check_launch(const char* kernel) { check_cuda(cudaGetLastError(), std::string("launching ") + kernel); }
 
 // Calls `body` with a null pointer of the CUDA type that `dtype` names.
 template <class Body>
