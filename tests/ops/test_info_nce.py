@@ -141,9 +141,10 @@ def test_any_layout_equals_the_reference(device, data):
     }
     if options["filled"] is not None:
         options["filled"] = torch.tensor(options["filled"], device=device)
-    expected = run(reference.queue_info_nce, query, key, queue, **options)
-    for ours, theirs in zip(run(queue_info_nce, query, key, queue, **options), expected, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=2e-5)
+    truth = run(reference.queue_info_nce, query.double(), key.double(), queue.double(), **options)
+    for error in errors(run(queue_info_nce, query, key, queue, **options), truth):
+        # The outlier's logits are 5 / temperature, and gradients are a difference of vectors of that size.
+        assert error <= 2e-6 * max(1.0, 5 / options["temperature"])
 
 
 @pytest.mark.parametrize("normalize", [False, True])
