@@ -36,7 +36,7 @@ def make(batch, dim, keys, seed=0):
         for rows in (batch, batch, keys)
     )
     nearness = torch.linspace(-1, 1, batch, dtype=torch.float64)[:, None]
-    key = F.normalize(nearness * query + 0.3 * noise, dim=1)
+    key = F.normalize(nearness * query + 0.3141 * noise, dim=1)  # never zero, not even where D is 1
     if keys > 2:
         queue[keys // 2] = query[0]
         queue[-1] = -query[-1]
