@@ -16,6 +16,8 @@ from crrl_fast.errors import CrrlError
 
 USER_ERROR = 2
 INTERRUPTED = 130
+FILE_WIDTH = 150
+"""Columns of a table that goes to a file or a pipe, where rich would assume 80."""
 
 app = typer.Typer(
     help="Fast, practical CRRL: self-supervised pretraining of skeleton-action encoders.",
@@ -153,6 +155,7 @@ def knn(
 @bench_app.command()
 def ops(
     device: DeviceOption = "auto",
+    only: Annotated[list[str] | None, typer.Option("--op", help="One op alone; may be repeated.")] = None,
     rounds: Annotated[int, typer.Option(help="Timed rounds of each case.", min=1)] = 30,
     json_file: Annotated[Path | None, typer.Option("--json", help="Where to write the record.")] = None,
     markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Where to write the table.")] = None,
@@ -166,9 +169,12 @@ def ops(
     if plot_file:
         benchmark.require_matplotlib()
     record = benchmark.run_ops_benchmark(
-        resolve_device(device), rounds=rounds, on_case=lambda case: _print(f"measured {case.op}: {case.case}")
+        resolve_device(device),
+        ops=only,
+        rounds=rounds,
+        on_case=lambda case: _print(f"measured {case.op}: {case.case}"),
     )
-    console.print(benchmark.render(record))
+    (console if console.is_terminal else Console(width=FILE_WIDTH)).print(benchmark.render(record))
     if json_file:
         write_json(json_file, asdict(record))
     if markdown_file:
