@@ -43,24 +43,74 @@ JsonOption = Annotated[Path | None, typer.Option("--json", help="Where to write 
 
 @app.command()
 def prepare(
-    name: Annotated[str, typer.Argument(help="demo or ucla.")],
-    source: Annotated[Path | None, typer.Argument(help="The data set's folder or zip; none for demo.")] = None,
+    name: Annotated[str, typer.Argument(help="demo, ucla, ntu60, ..., or any name for data of your own.")],
+    source: Annotated[Path | None, typer.Argument(help="Its files: a folder, an archive or a file.")] = None,
     out: Annotated[
         Path | None, typer.Option(help="The store; default: $CRRL_DATA or ./data, NAME.safetensors.")
     ] = None,
+    layout: Annotated[str | None, typer.Option(help="Layout of the files; default: recognised.")] = None,
+    joints: Annotated[str | None, typer.Option(help="Joint layout, where the files do not say: ntu25, ...")] = None,
+    labels: Annotated[Path | None, typer.Option(help="A CSV of labels, where the files have none.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="Read all and report every problem; write nothing.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out and list what cannot be read.")] = False,
     steps: Annotated[
         str, typer.Option("--preprocess", help="Steps in order: center, rotate, scale, downsample=N; or none.")
     ] = "center,rotate,downsample=60",
+    workers: Annotated[int | None, typer.Option(help="Parallel readers; default: all processors.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Of the generated demo set.", min=0)] = 0,
 ) -> None:
-    """Read a data set into one store."""
-    from crrl_fast.data import catalog
+    """Read a data set into one store; `crrl-fast prepare --check SOURCE` only checks it."""
+    from crrl_fast.data import catalog, preparation
     from crrl_fast.data.preprocess import parse_steps
+    from crrl_fast.data.store import Store
+    from crrl_fast.display import counting
 
+    if check and source is None:
+        source = Path(name)
+    steps_in_order = parse_steps(steps)
+    findings = preparation.Findings()
+    recording, found = catalog.open_recording(
+        name,
+        source,
+        layout=layout,
+        joints=joints,
+        labels=labels,
+        skip=findings.skip,
+        workers=workers,
+        seed=seed,
+        **({"report": findings.report} if check or skip_bad else {}),
+    )
+    if source is not None:
+        _print(f"{source}: {found}")
     path = out or catalog.default_path(name)
-    store = catalog.prepare(name, source, parse_steps(steps), seed)
-    store.save(path)
-    _print(f"{path}: {len(store)} clips, {len(store.frames)} frames, {store.num_classes} classes, {store.info.layout}")
+    with counting(console, "reading", recording.count) as progress:
+
+        def on_progress() -> None:
+            progress(findings.seen)
+
+        if check:
+            preparation.check(recording, findings, dataset=name, on_progress=on_progress)
+        else:
+            preparation.write(
+                path,
+                recording,
+                findings,
+                dataset=name,
+                steps=steps_in_order,
+                skip_bad=skip_bad,
+                on_progress=on_progress,
+            )
+    for problem in findings.problems:
+        _print(problem)
+    for why, count in findings.skipped.items():
+        _print(f"left out: {count} clips, {why}")
+    if check:
+        _print(f"{findings.taken} clips can be read, {len(findings.problems)} problems")
+        if findings.problems:
+            raise typer.Exit(USER_ERROR)
+        return
+    store = Store.open(path)
+    _print(f"{path}: {len(store)} clips, {len(store.frames)} frames, {store.num_classes} classes, {store.layout.name}")
     for split in store.info.splits:
         train, test = store.split(split)
         _print(f"split {split}: {len(train)} training clips, {len(test)} test clips")

@@ -97,7 +97,7 @@ def test_the_default_run_folder_is_named_after_data_and_recipe(crrl, tmp_path, t
         (["pretrain", "--data", "demo", "--config", "absent.toml"], ["absent.toml"]),
         (["prepare", "ucla", "absent.zip"], ["absent.zip: no such file or folder"]),
         (["prepare", "ucla"], ["needs a SOURCE"]),
-        (["prepare", "kinetics", "x"], ["'kinetics'", "demo, ucla"]),
+        (["prepare", "kinetics", "x"], ["x: no such file or folder"]),
         (["prepare", "demo", "--preprocess", "centre"], ["'centre'"]),
         (["eval", "linear", "absent"], ["absent: not a run folder"]),
         (["eval", "linear", "absent", "--epochs", "0"], ["epochs must be greater than 0"]),
@@ -204,3 +204,19 @@ def test_both_names_of_the_command(command, tmp_path):
         check=False,
     )
     assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
+
+
+def test_prepare_says_what_it_recognised_and_checks_or_skips(crrl, tmp_path):
+    folder = tmp_path / "all_sqe"
+    folder.mkdir()
+    for i, value in enumerate([0.5, float("nan"), 0.5]):
+        (folder / f"a01_s0{i + 1}_e00_v01.json").write_text(json.dumps(clip_json(value=value)))
+    code, out, _ = crrl("prepare", "--check", folder)
+    assert code == 2
+    assert "NW-UCLA: 3 JSON clips" in out
+    assert "a01_s02_e00_v01.json: nan at frame 0" in out
+    assert "2 clips can be read, 1 problems" in out
+    code, out, _ = crrl("prepare", "ucla", folder, "--skip-bad", "--out", tmp_path / "two.safetensors")
+    assert code == 0
+    assert "a01_s02_e00_v01.json: nan at frame 0" in out
+    assert "2 clips" in out

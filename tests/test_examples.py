@@ -18,7 +18,7 @@ def test_ntu60_from_the_real_file(real_data, tmp_path, capsys):
     source = real_data("ctrgcn/NTU60_CS.npz")
     store = convert(source, tmp_path / "ntu60.safetensors")
     assert "0 training clips, 11 test clips" in capsys.readouterr().out
-    assert (len(store), store.info.layout, store.info.bodies) == (11, "ntu25", 2)
+    assert (len(store), store.layout.name, store.info.bodies) == (11, "ntu25", 2)
     with np.load(source) as file:
         assert store.labels.tolist() == file["y_test"].argmax(axis=1).tolist()
         whole = [int(clip.any(axis=1).nonzero()[0][-1]) + 1 for clip in file["x_test"]]

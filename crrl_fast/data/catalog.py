@@ -3,41 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from crrl_fast.data import synthetic
-from crrl_fast.data.clip import Clip
-from crrl_fast.data.info import Split
+from crrl_fast.data.layouts import get_layout
 from crrl_fast.data.preprocess import DEFAULT_STEPS, Step
-from crrl_fast.data.readers import ucla
+from crrl_fast.data.readers import find_reader
+from crrl_fast.data.readers.base import Request, ignore_skipped
+from crrl_fast.data.recording import Recording, Report, raise_problem
 from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError, DataError
 
 DEMO = "demo"
-# Names that commands accept; those without a reader here are stores that the user made, found by the same rule.
+# Data sets that are known; stores of any other name are found by the same rule.
 NAMES = (DEMO, "ucla", "ntu60", "ntu120", "pku1", "pku2", "cmu")
-
-
-@dataclass(frozen=True)
-class DataSet:
-    """What is known of a data set before its files are read."""
-
-    layout: str
-    class_names: Sequence[str]
-    fps: float
-    splits: Mapping[str, Split]
-    read_clips: Callable[[Path], Iterator[Clip]] | None
-    """Reads its files; None for a set that is generated."""
-
-
-DATA_SETS: dict[str, DataSet] = {
-    DEMO: DataSet(
-        synthetic.DEMO_LAYOUT, synthetic.DEMO_CLASSES, synthetic.DEMO_FPS, synthetic.DEMO_SPLITS, read_clips=None
-    ),
-    "ucla": DataSet(ucla.LAYOUT, ucla.CLASS_NAMES, ucla.FPS, ucla.SPLITS, ucla.read_clips),
-}
 
 
 def data_folder() -> Path:
@@ -50,39 +30,61 @@ def default_path(name: str) -> Path:
     return data_folder() / f"{name}.safetensors"
 
 
-def prepare(name: str, source: Path | None, steps: Sequence[Step] = DEFAULT_STEPS, seed: int = 0) -> Store:
-    """Read or generate data set ``name`` and preprocess it; nothing is written.
+def open_recording(
+    name: str,
+    source: Path | None,
+    *,
+    layout: str | None = None,
+    joints: str | None = None,
+    labels: Path | None = None,
+    report: Report = raise_problem,
+    skip: Callable[[str, str], None] = ignore_skipped,
+    workers: int | None = None,
+    seed: int = 0,
+) -> tuple[Recording, str]:
+    """Open a foreign source, or generate ``demo``; nothing is written.
 
     Args:
-        name: ``demo``, or a data set that has a reader.
+        name: of the data set.
         source: its files; None for ``demo``, which is generated.
-        steps: preprocessing.
+        layout: of the files, a name from ``readers.READERS``; None recognises it.
+        joints: name of the joint layout, where the files do not say.
+        labels: a CSV of labels, where the files have none.
+        report: gets what is wrong with a file or clip; where it returns, that is left out.
+        skip: gets the name of a clip that the data set's own rules leave out, and why.
+        workers: threads or processes for readers that use several; None is all processors.
         seed: of the generated set.
 
+    Returns:
+        The recording, and what the source was recognised as.
+
     Raises:
-        ConfigError: the name has no reader, or a source is missing or given where there is none.
-        DataError: the source is malformed.
+        ConfigError: a source is missing, or given where there is none, or the layout has no reader.
+        DataError: the source is missing or malformed, or no reader recognises it.
     """
-    if name not in DATA_SETS:
-        raise ConfigError(f"no reader for data set {name!r}: choose one of {', '.join(DATA_SETS)}")
-    known = DATA_SETS[name]
-    if known.read_clips is None:
+    if name == DEMO:
         if source is not None:
             raise ConfigError(f"{name!r} is generated and takes no SOURCE, but got {str(source)!r}")
-        clips = synthetic.demo_clips(seed)
-    else:
-        if source is None:
-            raise ConfigError(f"{name!r} needs a SOURCE: `crrl-fast prepare {name} FOLDER_OR_ZIP`")
-        clips = known.read_clips(source)
-    return Store.from_clips(
-        clips,
+        return synthetic.demo_recording(seed), "generated"
+    if source is None:
+        raise ConfigError(f"{name!r} needs a SOURCE: `crrl-fast prepare {name} FOLDER_OR_FILE`")
+    reader, found = find_reader(source, layout)
+    request = Request(
+        source=source,
         dataset=name,
-        layout=known.layout,
-        class_names=known.class_names,
-        fps=known.fps,
-        splits=known.splits,
-        steps=steps,
+        joints=None if joints is None else get_layout(joints),
+        labels=labels,
+        report=report,
+        skip=skip,
+        workers=workers or os.cpu_count() or 1,
     )
+    return reader.read(request), found
+
+
+def prepare(name: str, source: Path | None, steps: Sequence[Step] = DEFAULT_STEPS, seed: int = 0) -> Store:
+    """Read or generate a data set and preprocess it in memory (see ``open_recording``)."""
+    recording, _ = open_recording(name, source, seed=seed)
+    return Store.from_recording(recording, dataset=name, steps=steps)
 
 
 def open_data(data: str) -> tuple[Store, Path]:
@@ -98,7 +100,7 @@ def open_data(data: str) -> tuple[Store, Path]:
     if not path.is_file():
         if data == DEMO:
             prepare(DEMO, None).save(path)
-        elif data in DATA_SETS:
+        elif data in NAMES:
             raise DataError(f"no store {path}: make it with `crrl-fast prepare {data} SOURCE`, or set CRRL_DATA")
         else:
             raise DataError(

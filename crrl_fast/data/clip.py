@@ -17,11 +17,12 @@ class Clip:
     Attributes:
         name: unique within its data set; messages and embeddings refer to it.
         coords: (T, M, V, 3) float32, metres; T >= 1 frames, M bodies, V joints. An absent body is all zeros.
-        label: class index from 0, or -1 where unknown; so too the four recording fields.
+        label: class index from 0, or -1 where unknown; so too the fields below.
         subject: performer.
         camera: camera or view.
         setup: recording setup.
         replication: repetition number.
+        fold: the part that the source itself puts the clip into, for instance 0 training and 1 test.
     """
 
     name: str
@@ -31,3 +32,4 @@ class Clip:
     camera: int = UNKNOWN
     setup: int = UNKNOWN
     replication: int = UNKNOWN
+    fold: int = UNKNOWN

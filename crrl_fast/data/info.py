@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from crrl_fast.data.layouts import get_layout
+from crrl_fast.data.layouts import LAYOUTS, Layout, get_layout
 from crrl_fast.errors import DataError
 
 FORMAT = "crrl-fast store"
-VERSION = 1
+VERSION = 2
 METADATA_KEY = "crrl_fast"
-SPLIT_FIELDS = ("subject", "camera", "setup", "replication")
+SPLIT_FIELDS = ("subject", "camera", "setup", "replication", "fold")
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Split:
     """How clips divide into training and test: by the value of one per-clip field.
 
     Attributes:
-        field: ``subject``, ``camera``, ``setup`` or ``replication``.
+        field: ``subject``, ``camera``, ``setup``, ``replication`` or ``fold``.
         train: its values in the training part; every other known value is in the test part.
     """
 
@@ -37,7 +37,7 @@ class StoreInfo:
 
     Attributes:
         dataset: name of the data set.
-        layout: name of the joint layout.
+        layout: the joint layout.
         bodies: bodies M a frame; a frame has D = M * V * 3 numbers.
         class_names: name of each class, in label order; empty where there are no labels.
         clip_names: name of each clip.
@@ -48,7 +48,7 @@ class StoreInfo:
     """
 
     dataset: str
-    layout: str
+    layout: Layout
     bodies: int
     class_names: tuple[str, ...]
     clip_names: tuple[str, ...]
@@ -59,7 +59,9 @@ class StoreInfo:
 
     def to_header(self) -> str:
         """Return the JSON text that ``parse_header`` reads back."""
-        return json.dumps({"format": FORMAT, "version": VERSION, **asdict(self)})
+        # A layout of the user's own is written out, a known one by its name.
+        layout = self.layout.name if self.layout == LAYOUTS.get(self.layout.name) else asdict(self.layout)
+        return json.dumps({"format": FORMAT, "version": VERSION, **asdict(self), "layout": layout})
 
 
 def parse_header(path: Path, header: str | None) -> StoreInfo:
@@ -78,7 +80,7 @@ def parse_header(path: Path, header: str | None) -> StoreInfo:
         if version == VERSION:
             return StoreInfo(
                 dataset=str(values["dataset"]),
-                layout=get_layout(values["layout"]).name,
+                layout=_parse_layout(values["layout"]),
                 bodies=int(values["bodies"]),
                 class_names=tuple(values["class_names"]),
                 clip_names=tuple(values["clip_names"]),
@@ -100,3 +102,17 @@ def _parse_split(name: str, field: str, train: list[int]) -> Split:
     if field not in SPLIT_FIELDS:
         raise DataError(f"split {name!r} goes by unknown field {field!r}: prepare it again")
     return Split(field, tuple(train))
+
+
+def _parse_layout(value: str | dict[str, Any]) -> Layout:
+    if isinstance(value, str):
+        return get_layout(value)
+    return Layout(
+        name=str(value["name"]),
+        joints=tuple(value["joints"]),
+        bones=tuple((child, parent) for child, parent in value["bones"]),
+        mirror=tuple((left, right) for left, right in value["mirror"]),
+        center=tuple(value["center"]),
+        spine_top=tuple(value["spine_top"]),
+        hips=(value["hips"][0], value["hips"][1]),
+    )

@@ -42,7 +42,7 @@ class Center:
 
     def __call__(self, frames: Frames, offsets: Offsets, layout: Layout) -> tuple[Frames, Offsets]:
         """Return centred clips of the same lengths."""
-        origin = frames[_first_present(frames, offsets), 0, layout.center]
+        origin = layout.center_of(frames[_first_present(frames, offsets), 0])
         shift = np.repeat(origin, np.diff(offsets), axis=0)[:, None, None]
         return np.where(_present(frames), frames - shift, 0), offsets
 
@@ -62,7 +62,7 @@ class Rotate:
         """Return rotated clips of the same lengths; rotation is about the origin."""
         pose = frames[_first_present(frames, offsets), 0].astype(np.float64)
         left, right = layout.hips
-        basis = _body_axes(pose[:, layout.spine_top] - pose[:, layout.center], pose[:, left] - pose[:, right])
+        basis = _body_axes(layout.torso_of(pose), pose[:, left] - pose[:, right])
         per_frame = np.repeat(basis.astype(np.float32), np.diff(offsets), axis=0)
         flat = frames.reshape(len(frames), -1, 3)
         return (flat @ per_frame.swapaxes(1, 2)).reshape(frames.shape), offsets
@@ -76,9 +76,7 @@ class Scale:
 
     def __call__(self, frames: Frames, offsets: Offsets, layout: Layout) -> tuple[Frames, Offsets]:
         """Return scaled clips of the same lengths."""
-        torso = np.linalg.norm(
-            frames[:, 0, layout.spine_top].astype(np.float64) - frames[:, 0, layout.center].astype(np.float64), axis=1
-        )
+        torso = np.linalg.norm(layout.torso_of(frames[:, 0].astype(np.float64)), axis=1)
         total = np.add.reduceat(torso, offsets[:-1])
         present = np.add.reduceat((torso > _MIN_LENGTH).astype(np.int64), offsets[:-1])
         length = np.where(present > 0, total / np.maximum(present, 1), 1.0)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -11,13 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from crrl_fast.data.clip import UNKNOWN, Clip
 from crrl_fast.data.info import METADATA_KEY, SPLIT_FIELDS, Split, StoreInfo, parse_header
 from crrl_fast.data.layouts import Layout, get_layout
-from crrl_fast.data.preprocess import Downsample, Step, apply_steps, describe_steps
+from crrl_fast.data.packing import Packer
+from crrl_fast.data.preprocess import Downsample, Frames, Step, describe_steps
+from crrl_fast.data.recording import Recording
+from crrl_fast.data.tensor_file import ArrayTensor, TensorSource, digest, write_tensors
+from crrl_fast.data.writer import store_info
 from crrl_fast.errors import ConfigError, DataError
 from crrl_fast.files import replacing
 
@@ -30,7 +32,7 @@ class Store:
         frames: (F, D) float32, all clips end to end.
         offsets: (N + 1) int64; clip i is ``frames[offsets[i]:offsets[i + 1]]``.
         labels: (N) int64 class index, -1 unknown.
-        subject: (N) int64, -1 unknown; so too ``camera``, ``setup`` and ``replication``.
+        subject: (N) int64, -1 unknown; so too ``camera``, ``setup``, ``replication`` and ``fold``.
         info: names, layout, splits and preprocessing.
     """
 
@@ -41,6 +43,7 @@ class Store:
     camera: Tensor
     setup: Tensor
     replication: Tensor
+    fold: Tensor
     info: StoreInfo
 
     def __len__(self) -> int:
@@ -55,7 +58,7 @@ class Store:
     @property
     def layout(self) -> Layout:
         """The joint layout."""
-        return get_layout(self.info.layout)
+        return self.info.layout
 
     @property
     def num_classes(self) -> int:
@@ -110,58 +113,26 @@ class Store:
         )
 
     @classmethod
-    def from_clips(
-        cls,
-        clips: Iterable[Clip],
-        *,
-        dataset: str,
-        layout: str,
-        class_names: Sequence[str] = (),
-        fps: float | None = None,
-        splits: Mapping[str, Split] | None = None,
-        steps: Sequence[Step] = (),
-    ) -> Store:
-        """Check, preprocess and pack clips.
+    def from_recording(cls, recording: Recording, *, dataset: str, steps: Sequence[Step] = ()) -> Store:
+        """Check, preprocess and pack clips in memory; ``writer.write_store`` does so on disk.
 
         Raises:
             DataError: there is no clip, a name stands twice, or a clip has another shape than (T >= 1, M, V, 3), a
                 value that is not finite, or a label without a class name.
         """
-        clips = list(clips)
-        if not clips:
-            raise DataError(f"data set {dataset!r} has no clips")
-        bodies = clips[0].coords.shape[1] if clips[0].coords.ndim == 4 else 0
-        seen: set[str] = set()
-        for clip in clips:
-            _check_clip(clip, bodies, get_layout(layout), len(class_names))
-            if clip.name in seen:
-                raise DataError(f"clip {clip.name!r} stands twice in data set {dataset!r}: clip names must be unique")
-            seen.add(clip.name)
-        lengths = np.array([len(clip.coords) for clip in clips])
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        packed = np.concatenate([clip.coords for clip in clips]).astype(np.float32, copy=False)
-        frames, offsets = apply_steps(packed, offsets, get_layout(layout), steps)
-        info = StoreInfo(
-            dataset=dataset,
-            layout=layout,
-            bodies=bodies,
-            class_names=tuple(class_names),
-            clip_names=tuple(clip.name for clip in clips),
-            fps=fps,
-            splits=dict(splits or {}),
-            preprocessing=tuple(describe_steps(steps)),
-        )
+        blocks: list[Frames] = []
+        packer = Packer(dataset, recording.layout, len(recording.class_names), steps, blocks.append)
+        for clip in recording.clips:
+            packer.add(clip)
+        offsets, columns = packer.finish()
         store = cls(
-            frames=torch.from_numpy(np.ascontiguousarray(frames)).view(len(frames), -1),
+            frames=torch.from_numpy(np.concatenate(blocks)).view(int(offsets[-1]), -1),
             offsets=torch.from_numpy(offsets),
-            labels=torch.tensor([clip.label for clip in clips]),
-            subject=torch.tensor([clip.subject for clip in clips]),
-            camera=torch.tensor([clip.camera for clip in clips]),
-            setup=torch.tensor([clip.setup for clip in clips]),
-            replication=torch.tensor([clip.replication for clip in clips]),
-            info=info,
+            labels=torch.from_numpy(columns["label"]),
+            **{field: torch.from_numpy(columns[field]) for field in SPLIT_FIELDS},
+            info=store_info(recording, packer, dataset, steps),
         )
-        return replace(store, info=replace(info, sha256=_hash_tensors(store._tensors())))
+        return replace(store, info=replace(store.info, sha256=digest(store._sources())))
 
     @classmethod
     def from_arrays(
@@ -169,7 +140,7 @@ class Store:
         arrays: Sequence[npt.ArrayLike],
         labels: Sequence[int] | None = None,
         *,
-        layout: str,
+        layout: str | Layout,
         dataset: str = "arrays",
         class_names: Sequence[str] | None = None,
         names: Sequence[str] | None = None,
@@ -177,6 +148,7 @@ class Store:
         camera: Sequence[int] | None = None,
         setup: Sequence[int] | None = None,
         replication: Sequence[int] | None = None,
+        fold: Sequence[int] | None = None,
         fps: float | None = None,
         splits: Mapping[str, Split] | None = None,
         steps: Sequence[Step] = (),
@@ -186,20 +158,21 @@ class Store:
         Args:
             arrays: one (T, V, 3) or (T, M, V, 3) array a clip, in metres; all with the same bodies M and joints V.
             labels: class index of each clip from 0, or -1; None for an unlabelled set.
-            layout: joint layout of the arrays.
+            layout: joint layout of the arrays, or its name.
             dataset: name of the data set.
             class_names: names in label order; by default ``class 0``, ``class 1``, ...
             names: name of each clip; by default ``clip 0``, ``clip 1``, ...
-            subject: performer of each clip; so too ``camera``, ``setup`` and ``replication``, for the splits.
+            subject: performer of each clip; so too ``camera``, ``setup``, ``replication`` and ``fold``, for splits.
             camera: see ``subject``.
             setup: see ``subject``.
             replication: see ``subject``.
+            fold: see ``subject``; a number of your own for each clip.
             fps: frames a second.
-            splits: named splits over those four fields.
+            splits: named splits over those five fields.
             steps: preprocessing to apply, for instance ``preprocess.DEFAULT_STEPS``.
 
         Raises:
-            DataError: a list has another length than ``arrays``, or a clip is malformed (see ``from_clips``).
+            DataError: a list has another length than ``arrays``, or a clip is malformed (see ``from_recording``).
         """
         count = len(arrays)
         given = {
@@ -209,6 +182,7 @@ class Store:
             "camera": camera,
             "setup": setup,
             "replication": replication,
+            "fold": fold,
         }
         for column, values in given.items():
             if values is not None and len(values) != count:
@@ -230,9 +204,14 @@ class Store:
                     **{column: values[i] for column, values in columns.items()},
                 )
             )
-        return cls.from_clips(
-            clips, dataset=dataset, layout=layout, class_names=class_names, fps=fps, splits=splits, steps=steps
+        recording = Recording(
+            layout=get_layout(layout) if isinstance(layout, str) else layout,
+            clips=clips,
+            class_names=class_names,
+            fps=fps,
+            splits=splits or {},
         )
+        return cls.from_recording(recording, dataset=dataset, steps=steps)
 
     def save(self, path: str | Path) -> None:
         """Write the store to ``path``; the file appears whole or not at all.
@@ -241,7 +220,7 @@ class Store:
             CrrlError: the file cannot be written.
         """
         with replacing(Path(path)) as temporary:
-            save_file(self._tensors(), temporary, metadata={METADATA_KEY: self.info.to_header()})
+            write_tensors(temporary, self._sources(), {METADATA_KEY: self.info.to_header()})
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
@@ -263,40 +242,16 @@ class Store:
         _check_tensors(path, tensors, info)
         return cls(info=info, **tensors)
 
-    def _tensors(self) -> dict[str, Tensor]:
-        return {spec.name: getattr(self, spec.name).contiguous() for spec in fields(self) if spec.name != "info"}
-
-
-def _check_clip(clip: Clip, bodies: int, layout: Layout, num_classes: int) -> None:
-    shape = clip.coords.shape
-    if len(shape) != 4 or shape[0] < 1 or shape[1:] != (bodies, layout.num_joints, 3):
-        raise DataError(
-            f"clip {clip.name!r} has shape {shape}, expected (frames, {max(bodies, 1)}, {layout.num_joints}, 3) "
-            f"with at least one frame for layout {layout.name!r}"
-        )
-    finite = np.isfinite(clip.coords)
-    if not finite.all():
-        frame, body, joint, _ = np.argwhere(~finite)[0]
-        raise DataError(
-            f"clip {clip.name!r} has a value that is not finite at frame {frame}, body {body}, "
-            f"joint {layout.joints[joint]!r}: repair or leave out that clip"
-        )
-    if not UNKNOWN <= clip.label < max(num_classes, 0):
-        raise DataError(f"clip {clip.name!r} has label {clip.label}, but there are {num_classes} class names")
-
-
-def _hash_tensors(tensors: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        digest.update(f"{name} {tuple(tensors[name].shape)} {tensors[name].dtype}\n".encode())
-        digest.update(tensors[name].numpy().data)
-    return digest.hexdigest()
+    def _sources(self) -> dict[str, TensorSource]:
+        return {
+            spec.name: ArrayTensor(getattr(self, spec.name).numpy()) for spec in fields(self) if spec.name != "info"
+        }
 
 
 def _check_tensors(path: Path, tensors: dict[str, Tensor], info: StoreInfo) -> None:
     """Refuse tensors that contradict each other or the header; later code relies on what is checked here."""
     clips = len(info.clip_names)
-    width = info.bodies * get_layout(info.layout).num_joints * 3
+    width = info.bodies * info.layout.num_joints * 3
     expected = {"frames": torch.float32, **dict.fromkeys(("offsets", "labels", *SPLIT_FIELDS), torch.int64)}
     if set(tensors) != set(expected):
         raise DataError(f"{path}: a store holds {', '.join(expected)}, this file {', '.join(sorted(tensors))}")

@@ -38,8 +38,10 @@ def test_missing_data_says_how_to_get_it(folder):
 
 
 def test_prepare_refuses_what_it_cannot_read(folder):
-    with pytest.raises(ConfigError, match="no reader for data set 'kinetics'"):
+    with pytest.raises(DataError, match=r"no reader recognises it; name its layout with --layout"):
         catalog.prepare("kinetics", folder)
+    with pytest.raises(ConfigError, match="unknown layout 'kinetics'"):
+        catalog.open_recording("mine", folder, layout="kinetics")
     with pytest.raises(ConfigError, match="needs a SOURCE"):
         catalog.prepare("ucla", None)
     with pytest.raises(ConfigError, match="takes no SOURCE"):

@@ -10,7 +10,7 @@ def test_bones_form_a_tree_rooted_at_the_center(layout):
     assert len(layout.bones) == layout.num_joints - 1 == len(parent)
     for joint in range(layout.num_joints):
         steps = 0
-        while joint != layout.center:
+        while joint != layout.center[0]:
             joint = parent[joint]
             steps += 1
             assert steps < layout.num_joints
@@ -30,9 +30,9 @@ def test_mirror_pairs_left_and_right_and_keep_the_skeleton(layout):
 def test_known_joint_numbers():
     # NTU RGB+D's paper numbers joints from 1: 1 base of the spine, 21 spine, 13 left hip, 17 right hip.
     ntu = LAYOUTS["ntu25"]
-    assert (ntu.num_joints, ntu.center, ntu.spine_top, ntu.hips) == (25, 0, 20, (12, 16))
+    assert (ntu.num_joints, ntu.center, ntu.spine_top, ntu.hips) == (25, (0,), (20,), (12, 16))
     kinect = LAYOUTS["kinect20"]
-    assert (kinect.num_joints, kinect.center, kinect.spine_top, kinect.hips) == (20, 0, 2, (12, 16))
+    assert (kinect.num_joints, kinect.center, kinect.spine_top, kinect.hips) == (20, (0,), (2,), (12, 16))
 
 
 def test_unknown_layout_is_named():

@@ -126,11 +126,11 @@ def test_malformed_clips_are_named(arrays, options, message):
 def test_saving_is_all_or_nothing(tiny_store, tmp_path, monkeypatch):
     path = tmp_path / "folder" / "x.safetensors"
 
-    def fail(tensors, filename, metadata):
+    def fail(filename, tensors, metadata):
         filename.write_bytes(b"half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr("crrl_fast.data.store.save_file", fail)
+    monkeypatch.setattr("crrl_fast.data.store.write_tensors", fail)
     with pytest.raises(CrrlError, match=r"x\.safetensors: cannot be written \(no space left"):
         tiny_store.save(path)
     assert list(path.parent.iterdir()) == []
@@ -156,7 +156,7 @@ def test_other_files_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 2}, "store version 2, but this crrl-fast reads version 1"),
+        ({"version": 3}, "store version 3, but this crrl-fast reads version 2"),
         ({"format": "other"}, "damaged"),
         ({"layout": "octopus"}, "octopus"),
         ({"splits": {"xview": {"field": "frames", "train": [1]}}}, "unknown field 'frames'"),

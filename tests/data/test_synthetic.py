@@ -4,14 +4,14 @@ from itertools import islice, pairwise
 import numpy as np
 import pytest
 
-from crrl_fast.data.layouts import NTU25, get_layout
+from crrl_fast.data.layouts import NTU25
 from crrl_fast.data.preprocess import DEFAULT_STEPS, apply_steps
 from crrl_fast.data.synthetic import (
     DEMO_CLASSES,
-    DEMO_LAYOUT,
     DEMO_SPLITS,
     DEMO_SUBJECTS,
     demo_clips,
+    demo_recording,
 )
 from crrl_fast.data.synthetic.actions import ACTIONS
 from crrl_fast.data.synthetic.body import STAND, Leg, Pose, bone_offsets, forward_kinematics, mirrored
@@ -65,7 +65,7 @@ def test_every_subject_does_every_action_before_every_camera(clips):
 
 
 def test_clips_have_the_layout_and_plausible_coordinates(clips):
-    assert get_layout(DEMO_LAYOUT) is NTU25
+    assert demo_recording().layout is NTU25
     for clip in clips:
         assert clip.coords.dtype == np.float32
         assert clip.coords.shape[1:] == (1, 25, 3)

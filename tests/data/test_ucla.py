@@ -89,7 +89,8 @@ def test_sources_that_are_none(tmp_path):
         (tmp_path / "absent", "no such file or folder"),
     ]:
         with pytest.raises(DataError, match=message):
-            catalog.prepare("ucla", source)
+            recording, _ = catalog.open_recording("ucla", source, layout="ucla")
+            list(recording.clips)
 
 
 def test_a_damaged_archive_member_is_named(tmp_path):

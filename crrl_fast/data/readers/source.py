@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -37,6 +38,20 @@ def open_source(source: Path, suffix: str) -> Iterator[list[tuple[str, Callable[
             )
     else:
         raise DataError(f"{source}: no such file or folder")
+
+
+def count_files(source: Path, pattern: re.Pattern[str]) -> int:
+    """Return how many file names in a folder or zip archive match ``pattern`` in full; 0 for any other source."""
+    names: Iterable[str]
+    if source.is_dir():
+        names = (path.name for path in source.rglob("*"))
+    else:
+        try:
+            with zipfile.ZipFile(source) as archive:
+                names = [PurePosixPath(name).name for name in archive.namelist()]
+        except (zipfile.BadZipFile, OSError):
+            return 0
+    return sum(pattern.fullmatch(name) is not None for name in names)
 
 
 def _sorted_visible(

@@ -15,10 +15,11 @@ import numpy as np
 from crrl_fast.data.clip import Clip
 from crrl_fast.data.info import Split
 from crrl_fast.data.layouts import KINECT20
-from crrl_fast.data.readers.source import open_source
+from crrl_fast.data.readers.base import Reader, Request
+from crrl_fast.data.readers.source import count_files, open_source
+from crrl_fast.data.recording import Recording
 from crrl_fast.errors import DataError
 
-LAYOUT = KINECT20.name
 CLASS_NAMES = (
     "pick up with one hand",
     "pick up with two hands",
@@ -37,15 +38,30 @@ SPLITS = {"xview": Split(field="camera", train=(1, 2))}
 _NAME = re.compile(r"a(?P<action>\d+)_s(?P<subject>\d+)_e(?P<episode>\d+)_v(?P<view>\d+)")
 
 
-def read_clips(source: Path) -> Iterator[Clip]:
-    """Yield the clips of ``source``, the zip or the unpacked folder, in the order of their names.
+def recognise(source: Path) -> str | None:
+    """Look for files named ``aAA_sSS_eEE_vVV.json``."""
+    count = count_files(source, re.compile(_NAME.pattern + r"\.json"))
+    return f"NW-UCLA: {count} JSON clips" if count else None
 
-    Raises:
-        DataError: naming the file and what is wrong with it: its name, JSON, shape, label, or a value.
+
+def read(request: Request) -> Recording:
+    """Read the zip or the unpacked folder, in the order of the clips' names.
+
+    Problems name the file and what is wrong with it: its name, JSON, shape, label, or a value.
     """
-    with open_source(source, ".json") as files:
-        for path, read in files:
-            yield _parse_clip(f"{source}: {path}", PurePosixPath(path).stem, read())
+    return Recording(KINECT20, _clips(request), None, CLASS_NAMES, FPS, SPLITS)
+
+
+def _clips(request: Request) -> Iterator[Clip]:
+    with open_source(request.source, ".json") as files:
+        for path, content in files:
+            try:
+                yield _parse_clip(f"{request.source}: {path}", PurePosixPath(path).stem, content())
+            except DataError as problem:
+                request.report(problem)
+
+
+READER = Reader("ucla", "NW-UCLA, one JSON file a clip", recognise, read)
 
 
 def _parse_clip(where: str, stem: str, content: bytes) -> Clip:

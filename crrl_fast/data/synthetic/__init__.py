@@ -3,10 +3,10 @@
 from crrl_fast.data.synthetic.generate import (
     DEMO_CLASSES,
     DEMO_FPS,
-    DEMO_LAYOUT,
     DEMO_SPLITS,
     DEMO_SUBJECTS,
     demo_clips,
+    demo_recording,
 )
 
-__all__ = ["DEMO_CLASSES", "DEMO_FPS", "DEMO_LAYOUT", "DEMO_SPLITS", "DEMO_SUBJECTS", "demo_clips"]
+__all__ = ["DEMO_CLASSES", "DEMO_FPS", "DEMO_SPLITS", "DEMO_SUBJECTS", "demo_clips", "demo_recording"]

@@ -176,7 +176,7 @@ def _bone_rotations(angles: Array) -> dict[int, Array]:
 
 def _depth_first() -> list[tuple[int, int]]:
     """Return the layout's (child, parent) bones, parents before children."""
-    bones, known = [], {NTU25.center}
+    bones, known = [], set(NTU25.center)
     while len(known) < NTU25.num_joints:
         for child, parent in NTU25.bones:
             if parent in known and child not in known:
@@ -202,7 +202,7 @@ def forward_kinematics(offsets: Array, angles: Array) -> Array:
         (T, V, 3) metres, body axes.
     """
     turned = _bone_rotations(angles)
-    frames = {NTU25.center: np.broadcast_to(np.eye(3), (len(angles), 3, 3))}
+    frames = {NTU25.center[0]: np.broadcast_to(np.eye(3), (len(angles), 3, 3))}
     coords = np.zeros((len(angles), NTU25.num_joints, 3))
     for joint, parent in _BONES:
         frames[joint] = compose(frames[parent], turned[joint]) if joint in turned else frames[parent]

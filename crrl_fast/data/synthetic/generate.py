@@ -11,6 +11,7 @@ import numpy as np
 from crrl_fast.data.clip import Clip
 from crrl_fast.data.info import Split
 from crrl_fast.data.layouts import NTU25
+from crrl_fast.data.recording import Recording
 from crrl_fast.data.synthetic.actions import ACTIONS, Action
 from crrl_fast.data.synthetic.body import (
     HAND,
@@ -31,7 +32,6 @@ from crrl_fast.data.synthetic.sensor import CAMERAS, measured
 
 DEMO_CLASSES: tuple[str, ...] = tuple(action.name for action in ACTIONS)
 DEMO_FPS = 30
-DEMO_LAYOUT = NTU25.name
 DEMO_SUBJECTS = 20
 DEMO_SPLITS = {"xsub": Split(field="subject", train=tuple(range(1, 15)))}
 
@@ -155,6 +155,12 @@ def perform(action: Action, performer: Performer, rng: np.random.Generator) -> A
     place = (rng.normal(0, _PLACE, 3) + progress[:, None] * rng.normal(0, _DRIFT, 3)) * (1, 0, 1)
     turned: Array = np.einsum("tij,tvj->tvi", rotation(1, facing), coords)
     return turned + place[:, None]
+
+
+def demo_recording(seed: int = 0) -> Recording:
+    """Return the embedded data set ``demo`` as readers return theirs."""
+    count = DEMO_SUBJECTS * len(ACTIONS) * len(CAMERAS)
+    return Recording(NTU25, demo_clips(seed), count, DEMO_CLASSES, DEMO_FPS, DEMO_SPLITS)
 
 
 def demo_clips(seed: int = 0, *, noise: float = 1.0) -> Iterator[Clip]:

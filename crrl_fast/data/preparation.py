@@ -1,0 +1,83 @@
+"""Preparing a data set: reading its files into a store, or only checking them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from crrl_fast.data.clip import Clip
+from crrl_fast.data.info import StoreInfo
+from crrl_fast.data.packing import Packer
+from crrl_fast.data.preprocess import Step
+from crrl_fast.data.recording import Recording
+from crrl_fast.data.writer import write_store
+from crrl_fast.errors import DataError
+
+
+@dataclass
+class Findings:
+    """What came up while a source was read.
+
+    Attributes:
+        problems: what is wrong with files and clips, each in a line.
+        skipped: how many clips the data set's own rules left out, by reason.
+        taken: clips that were read.
+    """
+
+    problems: list[str] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+    taken: int = 0
+
+    def report(self, problem: DataError) -> None:
+        """Note a problem and go on without that file or clip."""
+        self.problems.append(str(problem))
+
+    def skip(self, clip: str, why: str) -> None:
+        """Note a clip that is left out on purpose."""
+        self.skipped[why] += 1
+
+    @property
+    def seen(self) -> int:
+        """Clips and files that are done with, taken or not."""
+        return self.taken + len(self.problems) + self.skipped.total()
+
+
+def write(
+    path: Path,
+    recording: Recording,
+    findings: Findings,
+    *,
+    dataset: str,
+    steps: Sequence[Step],
+    skip_bad: bool,
+    on_progress: Callable[[], None] = lambda: None,
+) -> StoreInfo:
+    """Write the store of a recording that was opened with ``findings.report`` where ``skip_bad``.
+
+    Raises:
+        DataError: no clip could be read, or, unless ``skip_bad``, something is wrong with one.
+        CrrlError: the file cannot be written.
+    """
+
+    def taken(clip: Clip) -> None:
+        findings.taken += 1
+        on_progress()
+
+    options = {"report": findings.report} if skip_bad else {}
+    return write_store(path, recording, dataset=dataset, steps=steps, on_clip=taken, **options)
+
+
+def check(
+    recording: Recording, findings: Findings, *, dataset: str, on_progress: Callable[[], None] = lambda: None
+) -> None:
+    """Read all clips of a recording that was opened with ``findings.report`` and note every problem; write nothing."""
+    packer = Packer(dataset, recording.layout, len(recording.class_names), (), sink=lambda frames: None)
+    for clip in recording.clips:
+        try:
+            packer.add(clip)
+            findings.taken += 1
+        except DataError as problem:
+            findings.report(problem)
+        on_progress()
