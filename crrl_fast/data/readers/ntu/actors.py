@@ -93,8 +93,30 @@ def _long(tracks: Sequence[Track]) -> Sequence[Track]:
 
 
 def _plausible(tracks: Sequence[Track]) -> list[Track]:
-    kept = list(tracks)
+    kept: list[Track] = []
+    left = len(tracks)
     for track in tracks:
-        if len(kept) > 1 and 1 - _plausible_frames(track).mean() >= IMPLAUSIBLE_SHARE:
-            kept.remove(track)
+        if left > 1 and 1 - _plausible_frames(track).mean() >= IMPLAUSIBLE_SHARE:
+            left -= 1
+        else:
+            kept.append(track)
     return kept
+
+
+def _ranked(tracks: Sequence[Track]) -> list[Track]:
+    if len(tracks) == 1:  # no plausible frame may be left
+        return list(tracks)
+    return sorted(tracks, key=_motion, reverse=True)
+
+
+def _plausible_frames(track: Track) -> npt.NDArray[np.bool_]:
+    extent = np.ptp(track.joints[..., :2], axis=1).astype(np.float64)
+    return np.asarray(extent[:, 0] <= WIDTH_TO_HEIGHT * extent[:, 1])
+
+
+def _motion(track: Track) -> float:
+    return min(_variance(track.joints), _variance(track.joints[_plausible_frames(track)]))
+
+
+def _variance(joints: Coords) -> float:
+    return float(joints.reshape(-1, 3).var(axis=0, dtype=np.float64).sum())
