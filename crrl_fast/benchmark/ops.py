@@ -39,7 +39,7 @@ def run_ops_benchmark(
     return BenchmarkRecord(
         benchmark="ops",
         device=device.type,
-        device_name=_device_name(device),
+        device_name=device_name(device),
         threads=torch.get_num_threads(),
         rounds=rounds,
         versions=software_versions(),
@@ -47,7 +47,8 @@ def run_ops_benchmark(
     )
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """Return the model of a GPU or of the processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     table = Path("/proc/cpuinfo")  # platform.processor() says no more than x86_64 on Linux
