@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from crrl_fast import cli
-from tests.data.foreign import standing, write_ntu
+from tests.data.ntu_files import standing, write_ntu
 from tests.data.test_ucla import GOOD, clip_json
 
 SMALL = [f"--set={field}" for field in ("epochs=1", "hidden_size=4", "queue_size=3", "batch_size=8")]

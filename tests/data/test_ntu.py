@@ -12,7 +12,7 @@ from crrl_fast.data.readers import ntu
 from crrl_fast.data.readers.ntu import plain
 from crrl_fast.data.readers.ntu.protocol import NTU60, NTU120, load_missing
 from crrl_fast.errors import DataError
-from tests.data.foreign import FIRST_ID, mutate, ntu_text, standing, write_ntu
+from tests.data.ntu_files import FIRST_ID, mutate, ntu_text, standing, write_ntu
 
 NAME = "S001C002P003R001A004.skeleton"
 
@@ -314,9 +314,10 @@ def test_names_that_are_none(tmp_path, name, message):
     assert name in str(caught.value)
 
 
-def test_files_that_cannot_be_read_are_named(tmp_path):
-    (tmp_path / NAME).mkdir()
-    with pytest.raises(DataError, match=rf"{NAME}: cannot be read \(Is a directory\)"):
+def test_a_file_too_large_for_a_clip_is_not_read(tmp_path):
+    with (tmp_path / NAME).open("wb") as file:
+        file.truncate(1 << 29)  # sparse: it takes no disk
+    with pytest.raises(DataError, match=rf"{NAME}: has 536870912 bytes, too large for a clip"):
         read_all(tmp_path)
 
 

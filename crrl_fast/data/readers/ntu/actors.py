@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +50,18 @@ class Track:
 
     frames: npt.NDArray[np.int64]
     joints: Coords
+
+    @cached_property
+    def plausible(self) -> npt.NDArray[np.bool_]:
+        """Which frames (n) are not too wide for their height."""
+        extent = np.ptp(self.joints[..., :2], axis=1).astype(np.float64)
+        return np.asarray(extent[:, 0] <= WIDTH_TO_HEIGHT * extent[:, 1])
+
+    @property
+    def motion(self) -> float:
+        """Square metres; only for a track with a plausible frame."""
+        whole = _variance(self.joints)
+        return whole if self.plausible.all() else min(whole, _variance(self.joints[self.plausible]))
 
 
 def arrange_actors(bodies: npt.NDArray[np.int32], ids: npt.NDArray[np.uint64], joints: Coords) -> Coords | None:
@@ -96,7 +109,7 @@ def _plausible(tracks: Sequence[Track]) -> list[Track]:
     kept: list[Track] = []
     left = len(tracks)
     for track in tracks:
-        if left > 1 and 1 - _plausible_frames(track).mean() >= IMPLAUSIBLE_SHARE:
+        if left > 1 and 1 - track.plausible.mean() >= IMPLAUSIBLE_SHARE:
             left -= 1
         else:
             kept.append(track)
@@ -104,18 +117,9 @@ def _plausible(tracks: Sequence[Track]) -> list[Track]:
 
 
 def _ranked(tracks: Sequence[Track]) -> list[Track]:
-    if len(tracks) == 1:  # no plausible frame may be left
+    if len(tracks) == 1:  # which may have no plausible frame
         return list(tracks)
-    return sorted(tracks, key=_motion, reverse=True)
-
-
-def _plausible_frames(track: Track) -> npt.NDArray[np.bool_]:
-    extent = np.ptp(track.joints[..., :2], axis=1).astype(np.float64)
-    return np.asarray(extent[:, 0] <= WIDTH_TO_HEIGHT * extent[:, 1])
-
-
-def _motion(track: Track) -> float:
-    return min(_variance(track.joints), _variance(track.joints[_plausible_frames(track)]))
+    return sorted(tracks, key=lambda track: track.motion, reverse=True)
 
 
 def _variance(joints: Coords) -> float:

@@ -1,4 +1,4 @@
-"""Writers of foreign layouts, for tests that read them back, and damage to what they wrote."""
+"""A writer of raw NTU files, for tests that read them back, and damage to what it wrote."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
