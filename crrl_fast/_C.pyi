@@ -3,4 +3,10 @@
 
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 def build_info() -> dict[str, Any]: ...
+def parse_ntu_skeleton(
+    content: bytes,
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.uint64], npt.NDArray[np.float32]]: ...

@@ -46,8 +46,8 @@ def _load() -> tuple[ModuleType | None, str | None]:
     return _C, None
 
 
-def _read(module: ModuleType) -> BuildInfo:
-    raw = module.build_info()
+def _read(compiled: ModuleType) -> BuildInfo:
+    raw = compiled.build_info()
     return BuildInfo(
         version=raw["version"],
         torch=raw["torch"],
@@ -71,8 +71,9 @@ def _shortfall(cause: str | None, info: BuildInfo | None) -> str | None:
     return None
 
 
-_module, import_error = _load()
-_info = _read(_module) if _module is not None else None
+module, import_error = _load()
+"""The compiled module, for what it holds besides ops; None where it is absent."""
+_info = _read(module) if module is not None else None
 available = _info is not None
 
 device_types: frozenset[str] = frozenset()

@@ -1,4 +1,5 @@
-// The table of contents of the compiled module: every op's schema, and what the module was built from.
+// The table of contents of the compiled module: every op's schema, what the module was built from, and the
+// parsers of the readers.
 #include <pybind11/pybind11.h>
 #include <torch/library.h>
 
@@ -6,6 +7,10 @@
 #include "simd.h"
 
 namespace py = pybind11;
+
+namespace crrl {
+void bind_ntu_skeleton(py::module_& m);
+}
 
 TORCH_LIBRARY(crrl_fast, m) {
   const std::vector<at::Tag> tags{at::Tag::pt2_compliant_tag};
@@ -36,4 +41,5 @@ PYBIND11_MODULE(_C, m) {
     info["cxx11_abi"] = static_cast<bool>(_GLIBCXX_USE_CXX11_ABI);
     return info;
   });
+  crrl::bind_ntu_skeleton(m);
 }

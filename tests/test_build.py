@@ -66,6 +66,7 @@ assert motion_diff(torch.tensor([[1.0, 3.0]])).tolist() == [[2.0, 0.0]]
     assert Path(module).is_relative_to(site)
     assert cuda == "''"
     assert (site / "crrl_fast" / "py.typed").exists()
+    assert (site / "crrl_fast/data/readers/ntu/missing.txt").exists()
 
 
 def test_second_build_compiles_nothing(wheel, sources):

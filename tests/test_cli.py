@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from crrl_fast import cli
+from tests.data.ntu_files import standing, write_ntu
 from tests.data.test_ucla import GOOD, clip_json
 
 SMALL = [f"--set={field}" for field in ("epochs=1", "hidden_size=4", "queue_size=3", "batch_size=8")]
@@ -64,6 +65,31 @@ def test_the_main_job_from_a_zip_to_results(crrl, tmp_path):
     code, out, _ = crrl("eval", "knn", "run", "--encoder", "random", "--json", tmp_path / "deep" / "knn.json")
     assert code == 0
     assert json.loads((tmp_path / "deep/knn.json").read_text())["encoder"] == "random"
+
+
+def test_prepare_ntu60_from_a_folder_of_raw_files(crrl, tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name in ("S001C001P001R001A001", "S001C002P003R001A060", "S018C001P008R001A061", "S001C002P005R002A008"):
+        write_ntu(raw / f"{name}.skeleton", standing(12)[:, None])
+    (raw / "S001C003P001R001A001.skeleton").write_text("1\n0\n")
+    code, out, _ = crrl("prepare", "ntu60", raw)
+    assert code == 0
+    for line in (
+        "raw: NTU RGB+D: 5 raw skeleton files",
+        "left out: 1 clips, of actions above 60, which NTU RGB+D 60 does not have",
+        "left out: 1 clips, on the authors' list of missing or incomplete skeletons",
+        "left out: 1 clips, without a body in any frame",
+        "ntu60.safetensors: 2 clips, 24 frames, 60 classes, ntu25",
+        "split xsub: 1 training clips, 1 test clips",
+        "split xview: 1 training clips, 1 test clips",
+    ):
+        assert line in out
+    (raw / "S001C001P002R001A001.skeleton").write_text("1\n1\n1 0")
+    one_line_error(crrl("prepare", "ntu60", raw), "P002R001A001.skeleton, line 3: a body has 2 columns, expected 10")
+    code, out, _ = crrl("prepare", "ntu60", raw, "--skip-bad")
+    assert code == 0
+    assert "line 3: a body has 2 columns" in out
 
 
 def test_recipe_from_toml_and_set(crrl, tmp_path, tiny_path):

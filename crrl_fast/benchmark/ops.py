@@ -52,7 +52,7 @@ def run_cases(
     return BenchmarkRecord(
         benchmark=benchmark,
         device=device.type,
-        device_name=_device_name(device),
+        device_name=device_name(device),
         threads=torch.get_num_threads(),
         rounds=rounds,
         versions={**software_versions(), **(versions or {})},
@@ -60,7 +60,8 @@ def run_cases(
     )
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """Return the model of a GPU or of the processor."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     table = Path("/proc/cpuinfo")  # platform.processor() says no more than x86_64 on Linux

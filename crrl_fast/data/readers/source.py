@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from crrl_fast.errors import DataError
 
-# A skeleton file is text of a few hundred kilobytes; far beyond that, an archive member is a mistake or a zip bomb.
-_MAX_MEMBER_BYTES = 1 << 28
+# A skeleton file is text of a few hundred kilobytes; far beyond that, it is a mistake or a zip bomb.
+_MAX_BYTES = 1 << 28
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def open_source(source: Path, suffix: str) -> Iterator[list[tuple[str, Callable[
         DataError: the source is missing, is neither a folder nor a zip archive, or holds no such file.
     """
     if source.is_dir():
-        files = [(path.relative_to(source).as_posix(), path.read_bytes) for path in source.rglob(f"*{suffix}")]
+        files = [(path.relative_to(source).as_posix(), _file_reader(path)) for path in source.rglob(f"*{suffix}")]
         yield _sorted_visible(source, suffix, files)
     elif source.is_file():
         try:
@@ -63,9 +63,22 @@ def _sorted_visible(
     return visible
 
 
+def _file_reader(path: Path) -> Callable[[], bytes]:
+    def read() -> bytes:
+        try:
+            size = path.stat().st_size
+            if size > _MAX_BYTES:
+                raise DataError(f"{path}: has {size} bytes, too large for a clip")
+            return path.read_bytes()
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+    return read
+
+
 def _member_reader(source: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], bytes]:
     def read() -> bytes:
-        if member.file_size > _MAX_MEMBER_BYTES:
+        if member.file_size > _MAX_BYTES:
             raise DataError(f"{source}: {member.filename} unpacks to {member.file_size} bytes, too large for a clip")
         try:
             return archive.read(member)
