@@ -1,6 +1,6 @@
 """Writers of other projects' layouts: each writes the same clips as that project's own scripts would.
 
-``folds`` of the clips (0 training, 1 test) decide which part a clip goes to; coordinates are (T, M, V, 3).
+A clip of fold 0 goes to the training part, of fold 1 to the other; ``frames`` is the length that clips are padded to.
 """
 
 import pickle
@@ -42,12 +42,12 @@ def of_fold(clips, fold):
     return [clip for clip in clips if clip.fold == fold]
 
 
-def write_stgcn(folder, clips, *, kind="data", labels="pkl", num_frame=False, protocol=2):
+def write_stgcn(folder, clips, *, frames=12, kind="data", labels="pkl", num_frame=False, protocol=2):
     """Write ``train_data.npy`` (N, 3, T, V, M), labels and so on into ``folder``, as ST-GCN and AimCLR do."""
     folder.mkdir(parents=True, exist_ok=True)
     for part, fold in PARTS:
         chosen = of_fold(clips, fold)
-        np.save(folder / f"{part}_{kind}.npy", padded(chosen, 12).transpose(0, 4, 1, 3, 2))
+        np.save(folder / f"{part}_{kind}.npy", padded(chosen, frames).transpose(0, 4, 1, 3, 2))
         values = [clip.label for clip in chosen]
         if labels == "pkl":
             names = [f"{clip.name}.skeleton" for clip in chosen]
@@ -59,12 +59,12 @@ def write_stgcn(folder, clips, *, kind="data", labels="pkl", num_frame=False, pr
     return folder
 
 
-def write_ctrgcn(path, clips, *, axes="NTD", one_hot=np.float64, compressed=False):
+def write_ctrgcn(path, clips, *, frames=12, axes="NTD", one_hot=np.float64, compressed=False):
     """Write ``x_train``, ``y_train``, ``x_test``, ``y_test``; ``one_hot`` is its dtype, None writes class indices."""
     arrays = {}
     for part, fold in (("train", 0), ("test", 1)):
         chosen = of_fold(clips, fold)
-        x = padded(chosen, 12)
+        x = padded(chosen, frames)
         arrays[f"x_{part}"] = {
             "NTD": x.reshape(*x.shape[:2], -1),
             "NTMVC": x,

@@ -7,7 +7,6 @@ import math
 import mmap
 import tokenize
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from crrl_fast.data.readers.pickled_arrays import PLAIN_KINDS, AnyArray
 from crrl_fast.data.readers.pickles import unpickle
+from crrl_fast.data.readers.source import ARCHIVE_ERRORS
 from crrl_fast.errors import DataError
 
 MAX_LOADED = 1 << 30
@@ -35,11 +35,8 @@ _HEADERS: dict[tuple[int, int], tuple[int, Callable[[IO[bytes]], tuple[tuple[int
     (1, 0): (2, np.lib.format.read_array_header_1_0),
     (2, 0): (4, np.lib.format.read_array_header_2_0),
 }
-_UNREADABLE = (
-    *(OSError, EOFError, ValueError, RuntimeError, OverflowError, MemoryError, LookupError),
-    *(zipfile.BadZipFile, zlib.error),
-    *(SyntaxError, TypeError, tokenize.TokenError),  # the header is a Python literal
-)
+# The header is a Python literal.
+_UNREADABLE = (*ARCHIVE_ERRORS, SyntaxError, TypeError, tokenize.TokenError)
 
 
 @dataclass(frozen=True)
@@ -64,7 +61,8 @@ class Array:
     def rows(self) -> Iterator[Any]:
         """Yield ``array[0]``, ``array[1]``, ...
 
-        An array of objects is in memory as a whole meanwhile, any other a megabyte or a row at a time.
+        An array of objects, or of an archive and in Fortran order, is in memory as a whole meanwhile; any other, a
+        megabyte or a row at a time.
 
         Raises:
             DataError: the file is damaged, or holds objects other than arrays and plain containers.
@@ -90,7 +88,7 @@ class Array:
 
 
 def open_npy(path: Path) -> Array:
-    """Open a ``.npy`` file; its numbers are memory-mapped.
+    """Open a ``.npy`` file.
 
     Raises:
         DataError: it is missing, damaged or cut short, or holds something else than a plain array.
@@ -107,8 +105,12 @@ def open_npy(path: Path) -> Array:
                 content.seek(offset)
                 array = _unpickle_array(where, content, size, shape)
             yield from array
-        elif shape[0]:
-            yield from np.memmap(path, dtype, "r", offset, shape, "F" if fortran else "C")
+        elif fortran:
+            yield from np.memmap(path, dtype, "r", offset, shape, "F")
+        else:
+            with path.open("rb") as file:
+                file.seek(offset)
+                yield from _stream_rows(where, file, shape, dtype)
 
     return Array(where, shape, dtype, rows)
 
@@ -146,7 +148,7 @@ def _open_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
                 if size > MAX_LOADED:
                     raise DataError(f"{where}: {size} bytes of objects; save it as a .npy file of its own")
                 yield from _unpickle_array(where, io.BytesIO(file.read()), size, shape)
-            elif fortran and len(shape) > 1:
+            elif fortran:
                 if size > MAX_LOADED:
                     raise DataError(f"{where}: in Fortran order; save it in C order (np.ascontiguousarray)")
                 yield from np.frombuffer(file.read(), dtype).reshape(shape, order="F")
