@@ -137,7 +137,9 @@ def array_state(
 def test_arrays_that_lie_about_themselves_are_refused(tmp_path):
     assert load_pickle(write(tmp_path / "a.pkl", array_state())).tolist() == [0, 0, 0]
     huge = b"J\xff\xff\xff\x7f\x85"
+    filled_twice = array_state()[:-1] + array_state()[array_state().index(b"(K\x01K\x03") :]
     for content in [
+        filled_twice,
         array_state(shape=huge),
         array_state(shape=b"J\xff\xff\xff\xff\x85"),
         array_state(shape=huge, dtype=b"U0", raw=0),
@@ -190,6 +192,31 @@ def test_damaged_pickles_are_refused(tmp_path, content):
 def test_deep_nesting_is_read_and_freed(tmp_path):
     value = load_pickle(write(tmp_path / "a.pkl", b")" + b"\x85" * 200_000 + b"."))
     assert isinstance(value, tuple)
+    del value
+
+
+def nested_arrays(depth, listed=False):
+    """Return a pickle of object arrays within each other, or in lists within each other, made before their content."""
+    make = b"cnumpy._core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\x00\x85U\x01b\x87R"
+    kind = b"cnumpy\ndtype\nU\x02O8\x89\x88\x87Rq\x00"
+    item = b"](j%se" if listed else b"j%s"
+    content = [b"\x80\x03", kind]
+    for i in range(1, depth + 1):
+        content += [make, b"r", struct.pack("<I", i)]
+    for i in range(1, depth):
+        inner = item % struct.pack("<I", i + 1)
+        content += [b"j", struct.pack("<I", i), b"(K\x01K\x01\x85h\x00\x89](", inner, b"etb"]
+    return b"".join([*content, b"h\x01."])
+
+
+def test_arrays_within_arrays_are_refused(tmp_path):
+    with pytest.raises(DataError, match="object array within an object array"):
+        load_pickle(write(tmp_path / "a.pkl", nested_arrays(2)))
+
+
+def test_arrays_in_lists_in_arrays_are_read_and_freed(tmp_path):
+    value = load_pickle(write(tmp_path / "a.pkl", nested_arrays(30_000, listed=True)))
+    assert isinstance(value[0][0][0], list)
     del value
 
 

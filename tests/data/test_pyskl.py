@@ -102,6 +102,7 @@ GOOD = {"frame_dir": "good", "label": 1, "keypoint": np.ones((2, 3, 25, 3), np.f
         ([GOOD, {**GOOD, "keypoint": np.ones((2, 3, 20, 3))}], r"annotation 1 .* \(2, 3, 20, 3\), expected"),
         ([GOOD, {**GOOD, "keypoint": np.ones((999, 1, 25, 3))}], r"\(999, 1, 25, 3\), expected \(up to 32, frames"),
         ([GOOD, {**GOOD, "total_frames": 4}], "has 3 frames, but its total_frames is 4"),
+        ([GOOD, {**GOOD, "total_frames": 10**5000}], "its total_frames is absurd"),
         ([GOOD, {**GOOD, "label": "wave"}], r"annotation 1 .* has a label in .*bad\.pkl"),
         ([GOOD, GOOD], "'good' stands twice"),
         ([GOOD, {"label": 1}], "no name"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import mmap
 import tokenize
 import zipfile
 from collections.abc import Callable, Iterator
@@ -101,9 +100,9 @@ def open_npy(path: Path) -> Array:
 
     def rows() -> Iterator[AnyArray]:
         if dtype.kind == "O":
-            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                content.seek(offset)
-                array = _unpickle_array(where, content, size, shape)
+            with path.open("rb") as file:
+                file.seek(offset)
+                array = _unpickle_array(where, file, size - offset, shape)
             yield from array
         elif fortran:
             yield from np.memmap(path, dtype, "r", offset, shape, "F")
@@ -147,7 +146,7 @@ def _open_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
             if dtype.kind == "O":
                 if size > MAX_LOADED:
                     raise DataError(f"{where}: {size} bytes of objects; save it as a .npy file of its own")
-                yield from _unpickle_array(where, io.BytesIO(file.read()), size, shape)
+                yield from _unpickle_array(where, file, size - offset, shape)
             elif fortran:
                 if size > MAX_LOADED:
                     raise DataError(f"{where}: in Fortran order; save it in C order (np.ascontiguousarray)")
@@ -168,9 +167,7 @@ def _stream_rows(where: str, file: IO[bytes], shape: tuple[int, ...], dtype: np.
         yield from np.frombuffer(file.read(count * row), dtype).reshape(count, *shape[1:])
 
 
-def _unpickle_array(
-    where: str, file: io.BytesIO | mmap.mmap, size: int, shape: tuple[int, ...]
-) -> npt.NDArray[np.object_]:
+def _unpickle_array(where: str, file: IO[bytes], size: int, shape: tuple[int, ...]) -> npt.NDArray[np.object_]:
     array = unpickle(file, size, where)
     if not isinstance(array, np.ndarray) or array.dtype.kind != "O" or array.shape != shape:
         raise DataError(f"{where}: its header announces objects of shape {shape}, which do not follow")

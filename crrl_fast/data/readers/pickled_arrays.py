@@ -23,6 +23,8 @@ Spend = Callable[[int], None]
 AnyArray = npt.NDArray[Any]
 
 _MAX_DIMENSIONS = 32
+# Marks an array whose content is still to come; no dtype that is read equals it.
+_UNFILLED = np.dtype("V1")
 # The hash of a deeply nested tuple overflows the C stack; no data set has tuples as keys.
 _KEYS = (str, bytes, int, float, bool, type(None), np.generic)
 
@@ -50,6 +52,8 @@ def keys(items: Iterable[Any]) -> Iterable[Any]:
 def set_array_state(spend: Spend, array: AnyArray, state: tuple[Any, ...]) -> None:
     """Give an empty array its shape, dtype and content."""
     version, shape, dtype, fortran, raw = state
+    if array.dtype != _UNFILLED:
+        raise ValueError("an array that is filled twice")
     shape = _checked_shape(shape)
     if isinstance(raw, str):  # Python 2 wrote bytes so
         raw = raw.encode("latin1")
@@ -59,8 +63,8 @@ def set_array_state(spend: Spend, array: AnyArray, state: tuple[Any, ...]) -> No
     if dtype.kind == "O":
         if not isinstance(raw, list) or len(raw) != count:
             raise ValueError("an object array without its objects")
-        # Freeing arrays of arrays of arrays overflows the C stack.
-        if any(isinstance(item, np.ndarray) and item.dtype.kind == "O" for item in raw):
+        # Freeing arrays of arrays of arrays overflows the C stack; an unfilled one may yet become one.
+        if any(isinstance(item, np.ndarray) and item.dtype.kind not in PLAIN_KINDS.replace("O", "") for item in raw):
             raise ValueError("an object array within an object array")
         spend(count)
     else:
@@ -83,7 +87,7 @@ def set_dtype_state(dtype: np.dtype[Any], state: tuple[Any, ...]) -> None:
 def _empty_array(spend: Spend, kind: object, shape: object, code: object) -> AnyArray:
     if kind != Named("numpy", "ndarray") or shape != (0,):
         raise ValueError("an array that does not begin empty")
-    return np.empty(0, np.int8)
+    return np.empty(0, _UNFILLED)
 
 
 def _buffer_array(spend: Spend, raw: object, dtype: object, shape: object, order: object) -> AnyArray:

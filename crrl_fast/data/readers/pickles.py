@@ -7,7 +7,6 @@ names any other function.
 
 from __future__ import annotations
 
-import mmap
 import pickletools
 import struct
 from collections.abc import Callable, Sequence
@@ -45,25 +44,26 @@ def load_pickle(path: Path) -> Any:  # noqa: ANN401
         DataError: the file cannot be read, is damaged, or asks for anything but arrays and plain containers.
     """
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return unpickle(content, path.stat().st_size, str(path))
-    except (OSError, ValueError) as error:  # a ValueError: the file is empty
-        raise DataError(f"{path}: cannot be read as a pickle ({error})") from error
+        with path.open("rb") as file:
+            return unpickle(file, path.stat().st_size, str(path))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error})") from error
 
 
-def unpickle(file: IO[bytes] | mmap.mmap, size: int, where: str) -> Any:  # noqa: ANN401
+def unpickle(file: IO[bytes], size: int, where: str) -> Any:  # noqa: ANN401
     """Return what a pickle holds.
 
     Args:
-        file: read from where it stands; a read past its end returns less, and allocates no more than is there.
-        size: bytes of the file; what the pickle copies may be no more than twice as many.
+        file: read from where it stands.
+        size: bytes that are left in it; what the pickle copies may be no more than twice as many.
         where: names the file in messages.
 
     Raises:
         DataError: it is damaged, or asks for anything but arrays and plain containers.
+        OSError: the file cannot be read; so too what else its ``read`` raises.
     """
     try:
-        return _Machine(where, size).run(file)
+        return _Machine(where, size).run(_Bounded(file, size))
     except (ValueError, TypeError, LookupError, OverflowError, struct.error, MemoryError, RecursionError) as error:
         raise DataError(f"{where}: a damaged pickle, or none ({error or type(error).__name__})") from error
 
@@ -71,6 +71,24 @@ def unpickle(file: IO[bytes] | mmap.mmap, size: int, where: str) -> Any:  # noqa
 def are_names(items: object) -> TypeGuard[Sequence[str]]:
     """Return whether ``items`` are texts in a row, as names of clips must be."""
     return isinstance(items, list | tuple | np.ndarray) and all(isinstance(item, str) for item in items)
+
+
+class _Bounded:
+    """A file that is never asked for more than is left in it: Python allocates what it asks for first."""
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._file = file
+        self._left = size
+
+    def read(self, count: int) -> bytes:
+        return self._taken(self._file.read(min(count, self._left)))
+
+    def readline(self) -> bytes:
+        return self._taken(self._file.readline())
+
+    def _taken(self, content: bytes) -> bytes:
+        self._left -= len(content)
+        return content
 
 
 class _Machine:
@@ -81,7 +99,7 @@ class _Machine:
         self.marked: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
 
-    def run(self, file: IO[bytes] | mmap.mmap) -> Any:  # noqa: ANN401
+    def run(self, file: _Bounded) -> Any:  # noqa: ANN401
         for opcode, argument, _ in pickletools.genops(file):  # type: ignore[arg-type]
             name = opcode.name
             if name in _LITERALS:

@@ -120,7 +120,8 @@ def _coords(annotation: Mapping[str, Any], layout: Layout, bodies: int) -> Coord
         )
     frames = annotation.get("total_frames")
     if isinstance(frames, int | np.integer) and frames != shape[1]:
-        raise DataError(f"has {shape[1]} frames, but its total_frames is {frames}")
+        given = frames if 0 <= frames < 1 << 40 else "absurd"  # Python does not print a number of many digits
+        raise DataError(f"has {shape[1]} frames, but its total_frames is {given}")
     coords = with_z(to_float32(annotation["keypoint"]).transpose(1, 0, 2, 3))
     return np.pad(coords, ((0, 0), (0, bodies - shape[0]), (0, 0), (0, 0)))
 
