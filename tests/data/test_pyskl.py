@@ -92,6 +92,19 @@ def test_clips_in_no_list_are_in_no_part_and_missing_ones_are_counted(tmp_path):
     assert dict(findings.skipped) == {"a split names it, but no annotation": 1}
 
 
+def test_clips_without_a_body_are_skipped_and_counted(tmp_path):
+    path = write_pyskl(tmp_path / "a.pkl", CLIPS)
+    content = pickle.loads(path.read_bytes())
+    content["annotations"][1]["keypoint"] = np.zeros((0, 4, 25, 3))
+    content["annotations"][1]["total_frames"] = 4
+    content["annotations"][2]["keypoint"] *= 0
+    path.write_bytes(pickle.dumps(content))
+    findings = Findings()
+    recording, _ = catalog.open_recording("ntu60", path, skip=findings.skip)
+    assert [clip.name for clip in recording.clips] == NAMES[:1] + NAMES[3:]
+    assert dict(findings.skipped) == {"no body was ever seen": 2}
+
+
 GOOD = {"frame_dir": "good", "label": 1, "keypoint": np.ones((2, 3, 25, 3), np.float16), "total_frames": 3}
 
 

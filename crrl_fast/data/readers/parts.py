@@ -51,7 +51,7 @@ class Part:
 
     @property
     def fold(self) -> int:
-        """``TRAIN`` or ``TEST``."""
+        """``TRAIN`` where the name says so, else ``TEST``."""
         return TRAIN if "train" in self.name else TEST
 
 

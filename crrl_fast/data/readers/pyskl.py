@@ -108,7 +108,7 @@ def _shape(annotation: Mapping[str, Any]) -> tuple[int, ...] | None:
     keypoint = annotation.get("keypoint")
     if not isinstance(keypoint, np.ndarray) or keypoint.ndim != 4 or keypoint.dtype.kind not in "biuf":
         return None
-    return keypoint.shape if 1 <= keypoint.shape[0] <= _MAX_BODIES and keypoint.shape[3] in (2, 3) else None
+    return keypoint.shape if keypoint.shape[0] <= _MAX_BODIES and keypoint.shape[3] in (2, 3) else None
 
 
 def _coords(annotation: Mapping[str, Any], layout: Layout, bodies: int) -> Coords:
