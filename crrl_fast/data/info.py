@@ -24,11 +24,13 @@ class Split:
 
     Attributes:
         field: ``subject``, ``camera``, ``setup``, ``replication`` or ``fold``.
-        train: its values in the training part; every other known value is in the test part.
+        train: its values in the training part.
+        test: its values in the test part; None is every other known value.
     """
 
     field: str
     train: tuple[int, ...]
+    test: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,11 @@ class StoreInfo:
         # A layout of the user's own is written out, a known one by its name.
         layout = self.layout.name if self.layout == LAYOUTS.get(self.layout.name) else asdict(self.layout)
         return json.dumps({"format": FORMAT, "version": VERSION, **asdict(self), "layout": layout})
+
+
+def class_names_for(dataset: str, count: int) -> tuple[str, ...]:
+    """Return names for the ``count`` classes of a data set whose files only number them."""
+    return tuple(f"class {i}" for i in range(count))
 
 
 def parse_header(path: Path, header: str | None) -> StoreInfo:
@@ -98,10 +105,10 @@ def parse_header(path: Path, header: str | None) -> StoreInfo:
     )
 
 
-def _parse_split(name: str, field: str, train: list[int]) -> Split:
+def _parse_split(name: str, field: str, train: list[int], test: list[int] | None = None) -> Split:
     if field not in SPLIT_FIELDS:
         raise DataError(f"split {name!r} goes by unknown field {field!r}: prepare it again")
-    return Split(field, tuple(train))
+    return Split(field, tuple(train), None if test is None else tuple(test))
 
 
 def _parse_layout(value: str | dict[str, Any]) -> Layout:

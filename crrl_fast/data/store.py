@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from crrl_fast.data.clip import UNKNOWN, Clip
-from crrl_fast.data.info import METADATA_KEY, SPLIT_FIELDS, Split, StoreInfo, parse_header
+from crrl_fast.data.info import METADATA_KEY, SPLIT_FIELDS, Split, StoreInfo, class_names_for, parse_header
 from crrl_fast.data.layouts import Layout, get_layout
 from crrl_fast.data.packing import Packer
 from crrl_fast.data.preprocess import Downsample, Frames, Step, describe_steps
@@ -89,7 +89,7 @@ class Store:
         split = self.info.splits[name]
         values: Tensor = getattr(self, split.field)
         train = torch.isin(values, torch.tensor(split.train))
-        test = ~train & (values != UNKNOWN)
+        test = ~train & (values != UNKNOWN) if split.test is None else torch.isin(values, torch.tensor(split.test))
         if not train.any():
             raise ConfigError(
                 f"split {name!r} of data set {self.info.dataset!r} puts no clip into training: "
@@ -193,7 +193,7 @@ class Store:
             if column != "name"
         }
         if class_names is None:
-            class_names = [f"class {i}" for i in range(max(columns["label"], default=UNKNOWN) + 1)]
+            class_names = class_names_for(dataset, max(columns["label"], default=UNKNOWN) + 1)
         clips = []
         for i, array in enumerate(arrays):
             coords = np.asarray(array, dtype=np.float32)

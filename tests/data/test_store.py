@@ -57,6 +57,17 @@ def test_unknown_values_are_in_neither_part():
     assert (train.tolist(), test.tolist()) == ([0], [1, 3])
 
 
+def test_a_split_may_name_its_test_part(tmp_path):
+    split = Split("fold", (0,), test=(2,))
+    Store.from_arrays(random_walks(4), fold=[0, 1, 2, -1], layout="kinect20", splits={"own": split}).save(
+        tmp_path / "a"
+    )
+    store = Store.open(tmp_path / "a")
+    assert store.info.splits == {"own": split}
+    train, test = store.split("own")
+    assert (train.tolist(), test.tolist()) == ([0], [2])
+
+
 def test_a_store_without_splits_trains_on_everything():
     train, test = Store.from_arrays(random_walks(3), layout="kinect20").split()
     assert (train.tolist(), test.tolist()) == ([0, 1, 2], [])

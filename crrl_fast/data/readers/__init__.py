@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crrl_fast.data.readers import ntu, ucla
+from crrl_fast.data.readers import crrl_release, ctrgcn, ntu, pyskl, stgcn, ucla
 from crrl_fast.data.readers.base import Reader, Request
 from crrl_fast.errors import ConfigError, DataError
 
-READERS: dict[str, Reader] = {reader.name: reader for reader in (ucla.READER, ntu.READER)}
+READERS: dict[str, Reader] = {
+    reader.name: reader
+    for reader in (ucla.READER, ntu.READER, stgcn.READER, ctrgcn.READER, pyskl.READER, crrl_release.READER)
+}
 
 __all__ = ["READERS", "Reader", "Request", "find_reader"]
 

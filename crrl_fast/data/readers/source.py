@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from crrl_fast.errors import DataError
+
+ARCHIVE_ERRORS = (
+    *(OSError, EOFError, RuntimeError, ValueError, OverflowError, LookupError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
+"""What reading a damaged, encrypted or unusual zip archive raises."""
 
 # A skeleton file is text of a few hundred kilobytes; far beyond that, it is a mistake or a zip bomb.
 _MAX_BYTES = 1 << 28
@@ -29,7 +37,7 @@ def open_source(source: Path, suffix: str) -> Iterator[list[tuple[str, Callable[
     elif source.is_file():
         try:
             archive = zipfile.ZipFile(source)
-        except (zipfile.BadZipFile, OSError) as error:
+        except ARCHIVE_ERRORS as error:
             raise DataError(f"{source}: neither a folder nor a readable zip archive ({error})") from error
         with archive:
             members = [member for member in archive.infolist() if member.filename.endswith(suffix)]
@@ -49,7 +57,7 @@ def count_files(source: Path, pattern: re.Pattern[str]) -> int:
         try:
             with zipfile.ZipFile(source) as archive:
                 names = [PurePosixPath(name).name for name in archive.namelist()]
-        except (zipfile.BadZipFile, OSError):
+        except ARCHIVE_ERRORS:
             return 0
     return sum(pattern.fullmatch(name) is not None for name in names)
 
@@ -82,7 +90,7 @@ def _member_reader(source: Path, archive: zipfile.ZipFile, member: zipfile.ZipIn
             raise DataError(f"{source}: {member.filename} unpacks to {member.file_size} bytes, too large for a clip")
         try:
             return archive.read(member)
-        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+        except ARCHIVE_ERRORS as error:
             raise DataError(f"{source}: cannot read {member.filename} ({error})") from error
 
     return read

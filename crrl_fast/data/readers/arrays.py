@@ -1,0 +1,203 @@
+"""Arrays in ``.npy`` files and ``.npz`` archives, read row by row so that a file may be larger than memory."""
+
+from __future__ import annotations
+
+import io
+import math
+import tokenize
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crrl_fast.data.readers.pickled_arrays import PLAIN_KINDS, AnyArray
+from crrl_fast.data.readers.pickles import unpickle
+from crrl_fast.data.readers.source import ARCHIVE_ERRORS
+from crrl_fast.errors import DataError
+
+MAX_LOADED = 1 << 30
+"""Bytes of an array that is read as a whole; clips are read one by one instead."""
+
+_MAX_ROW = 1 << 28
+_BLOCK = 1 << 20
+_MAX_HEADER = 10_000
+# A padded data set packs to a tenth or less; zeros alone, to a thousandth.
+_MAX_RATIO = 300
+_RATIO_MATTERS = 1 << 26
+
+_HEADERS: dict[tuple[int, int], tuple[int, Callable[[IO[bytes]], tuple[tuple[int, ...], bool, np.dtype[Any]]]]] = {
+    (1, 0): (2, np.lib.format.read_array_header_1_0),
+    (2, 0): (4, np.lib.format.read_array_header_2_0),
+}
+# The header is a Python literal.
+_UNREADABLE = (*ARCHIVE_ERRORS, SyntaxError, TypeError, tokenize.TokenError)
+
+
+@dataclass(frozen=True)
+class Array:
+    """An array in a file. What was checked is its header and its size; content is read on demand.
+
+    Attributes:
+        where: file and member, for messages.
+        shape: of the array, at least one axis.
+        dtype: bool, a number, text, or object.
+    """
+
+    where: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    _rows: Callable[[], Iterator[AnyArray]]
+
+    def __len__(self) -> int:
+        """Return the length of the first axis."""
+        return self.shape[0]
+
+    def rows(self) -> Iterator[Any]:
+        """Yield ``array[0]``, ``array[1]``, ...
+
+        An array of objects, or of an archive and in Fortran order, is in memory as a whole meanwhile; any other, a
+        megabyte or a row at a time.
+
+        Raises:
+            DataError: the file is damaged, or holds objects other than arrays and plain containers.
+        """
+        with _reporting(self.where):
+            yield from self._rows()
+
+    def held(self) -> Array:
+        """Return the same array with its rows in memory."""
+        rows = list(self.rows())
+        return replace(self, _rows=lambda: iter(rows))
+
+    def load(self) -> list[Any]:
+        """Return all rows.
+
+        Raises:
+            DataError: see ``rows``; or they are larger than ``MAX_LOADED``.
+        """
+        size = math.prod(self.shape) * self.dtype.itemsize
+        if size > MAX_LOADED:
+            raise DataError(f"{self.where}: {size} bytes, where no more than {MAX_LOADED} are expected")
+        return list(self.rows())
+
+
+def open_npy(path: Path) -> Array:
+    """Open a ``.npy`` file.
+
+    Raises:
+        DataError: it is missing, damaged or cut short, or holds something else than a plain array.
+    """
+    where = str(path)
+    with _reporting(where), path.open("rb") as file:
+        size = path.stat().st_size
+        shape, fortran, dtype = _read_header(where, file, size)
+        offset = file.tell()
+
+    def rows() -> Iterator[AnyArray]:
+        if dtype.kind == "O":
+            with path.open("rb") as file:
+                file.seek(offset)
+                array = _unpickle_array(where, file, size - offset, shape)
+            yield from array
+        elif fortran:
+            yield from np.memmap(path, dtype, "r", offset, shape, "F")
+        else:
+            with path.open("rb") as file:
+                file.seek(offset)
+                yield from _stream_rows(where, file, shape, dtype)
+
+    return Array(where, shape, dtype, rows)
+
+
+def open_npz(path: Path) -> dict[str, Array]:
+    """Open the arrays of a ``.npz`` archive, by name.
+
+    Raises:
+        DataError: it is missing or damaged, or a member is cut short, packed beyond belief, or no plain array.
+    """
+    arrays = {}
+    with _reporting(str(path)), zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            if member.filename.endswith(".npy"):
+                arrays[member.filename.removesuffix(".npy")] = _open_member(path, archive, member)
+    return arrays
+
+
+def _open_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
+    where = f"{path}: {member.filename}"
+    size = member.file_size
+    if size > max(_RATIO_MATTERS, _MAX_RATIO * member.compress_size):
+        raise DataError(
+            f"{where} unpacks from {member.compress_size} to {size} bytes, beyond {_MAX_RATIO} times as many: a zip "
+            "bomb, or empty; if it is right, save it with np.savez, uncompressed"
+        )
+    with archive.open(member) as file:
+        shape, fortran, dtype = _read_header(where, file, size)
+        offset = file.tell()
+
+    def rows() -> Iterator[AnyArray]:
+        with zipfile.ZipFile(path) as again, again.open(member) as file:
+            file.read(offset)
+            if dtype.kind == "O":
+                if size > MAX_LOADED:
+                    raise DataError(f"{where}: {size} bytes of objects; save it as a .npy file of its own")
+                yield from _unpickle_array(where, file, size - offset, shape)
+            elif fortran:
+                if size > MAX_LOADED:
+                    raise DataError(f"{where}: in Fortran order; save it in C order (np.ascontiguousarray)")
+                yield from np.frombuffer(file.read(), dtype).reshape(shape, order="F")
+            else:
+                yield from _stream_rows(where, file, shape, dtype)
+
+    return Array(where, shape, dtype, rows)
+
+
+def _stream_rows(where: str, file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[AnyArray]:
+    row = math.prod(shape[1:]) * dtype.itemsize
+    if row > _MAX_ROW:
+        raise DataError(f"{where}: shape {shape} makes clips of {row} bytes, beyond {_MAX_ROW}")
+    block = max(1, _BLOCK // row)
+    for start in range(0, shape[0], block):
+        count = min(block, shape[0] - start)
+        yield from np.frombuffer(file.read(count * row), dtype).reshape(count, *shape[1:])
+
+
+def _unpickle_array(where: str, file: IO[bytes], size: int, shape: tuple[int, ...]) -> npt.NDArray[np.object_]:
+    array = unpickle(file, size, where)
+    if not isinstance(array, np.ndarray) or array.dtype.kind != "O" or array.shape != shape:
+        raise DataError(f"{where}: its header announces objects of shape {shape}, which do not follow")
+    return array
+
+
+def _read_header(where: str, file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read the header of a ``.npy`` file of ``size`` bytes, and check that its array is there and plain."""
+    magic = file.read(8)
+    if not magic.startswith(b"\x93NUMPY") or len(magic) != 8:
+        raise DataError(f"{where}: no .npy array")
+    if (magic[6], magic[7]) not in _HEADERS:
+        raise DataError(f"{where}: .npy format {magic[6]}.{magic[7]} holds no plain array")
+    width, parse = _HEADERS[magic[6], magic[7]]
+    length = file.read(width)
+    header_size = int.from_bytes(length, "little")
+    if header_size > _MAX_HEADER:
+        raise DataError(f"{where}: a header of {header_size} bytes is damaged")
+    shape, fortran, dtype = parse(io.BytesIO(length + file.read(header_size)))
+    if dtype.kind not in PLAIN_KINDS or dtype.itemsize == 0 or not shape or min(shape) < 0 or 0 in shape[1:]:
+        raise DataError(f"{where}: shape {shape} of {dtype} is no array of numbers")
+    expected = 8 + width + header_size + math.prod(shape) * dtype.itemsize
+    if dtype.kind != "O" and expected > size:
+        raise DataError(f"{where}: shape {shape} of {dtype} makes {expected} bytes, but there are {size}: cut short?")
+    return shape, fortran, dtype
+
+
+@contextmanager
+def _reporting(where: str) -> Iterator[None]:
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise DataError(f"{where}: cannot be read ({error or type(error).__name__})") from error
