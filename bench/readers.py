@@ -44,7 +44,7 @@ class Measurement:
     """One layout.
 
     Attributes:
-        layout: name of its reader.
+        layout: its name.
         files: how many it has.
         file_bytes: their size.
         clips: that were read and found equal.
@@ -68,7 +68,7 @@ class Measurement:
 
 def main(
     clips: Annotated[int, typer.Option(help="How many to write.", min=1)] = 5000,
-    layouts: Annotated[str | None, typer.Option(help="Comma-separated names of readers; default: all.")] = None,
+    layouts: Annotated[str | None, typer.Option(help="Comma-separated; default: all.")] = None,
     rounds: Annotated[int, typer.Option(help="Times that each is read.", min=1)] = 3,
     workers: Annotated[int | None, typer.Option(help="For readers that use several; default: all processors.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
@@ -76,13 +76,14 @@ def main(
 ) -> None:
     """Write, read, compare and time each layout."""
     console = Console()
-    chosen = layouts.split(",") if layouts else list(READERS)
+    chosen = layouts.split(",") if layouts else list(LAYOUTS)
     source_clips = ntu_clips(clips)
     measurements = []
     for name in chosen:
-        if name not in READERS or name not in LAYOUTS:
-            missing = "reader" if name not in READERS else "writer in bench/foreign.py"
-            console.print(f"left out: {name} has no {missing}", highlight=False)
+        if name not in LAYOUTS:
+            raise SystemExit(f"unknown layout {name!r}: choose from {', '.join(LAYOUTS)}")
+        if LAYOUTS[name].reader not in READERS:
+            console.print(f"left out: {name}, which has no reader here", highlight=False)
             continue
         with tempfile.TemporaryDirectory() as folder:
             written = LAYOUTS[name].write(Path(folder), source_clips)
@@ -114,7 +115,7 @@ def measure(name: str, layout: Foreign, written: Written, rounds: int, workers: 
     runs, error = [], 0.0
     with tempfile.TemporaryDirectory() as temporary:
         store, result = Path(temporary) / "out.safetensors", Path(temporary) / "result.json"
-        options = ["--layout", name, "--preprocess", "none", "--out", str(store)]
+        options = ["--layout", layout.reader, "--preprocess", "none", "--out", str(store)]
         options += ["--joints", layout.joints] if layout.joints else []
         options += ["--workers", str(workers)] if workers else []
         for _ in range(rounds):

@@ -34,7 +34,7 @@ _STRIP_POSES = 9
 _MARGIN = 0.12  # of a pose's height, around the picture
 _POSE_INCHES, _HEADER_INCHES = 2.0, 0.32
 _NARROWEST_INCHES, _WIDEST_INCHES = 5.0, 14.0
-_DPI = 150
+_DPI = 130
 _GIF_INCHES, _GIF_DPI = 3.4, 100
 _GIF_COLOURS = 64
 
@@ -185,7 +185,7 @@ def draw_clip(
     if kind == ".png":
         figure = strip(coords, layout, title, view=view)
         with replacing(path) as temporary:
-            figure.savefig(temporary, format="png")
+            figure.savefig(temporary, format="png", pil_kwargs={"optimize": True})
         return
     first, *others = animation(coords, layout, title, view=view)
     milliseconds = round(1000 / (fps or DEFAULT_FPS))

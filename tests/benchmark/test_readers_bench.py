@@ -12,7 +12,6 @@ import pytest
 
 from bench.foreign import LAYOUTS, ntu_clips
 from crrl_fast.data import catalog
-from crrl_fast.data.layouts import get_layout
 from crrl_fast.data.readers import READERS
 
 ROOT = Path(__file__).parents[2]
@@ -29,11 +28,11 @@ def test_generated_clips_are_named_like_ntu():
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_each_layout_comes_back(name, tmp_path):
-    if name not in READERS:
+    if LAYOUTS[name].reader not in READERS:
         pytest.skip(f"{name} has no reader")
-    written = LAYOUTS[name].write(tmp_path, ntu_clips(144)[::7])
-    joints = LAYOUTS[name].joints
-    recording, _ = catalog.open_recording(LAYOUTS[name].dataset, written.source, layout=name, joints=joints)
+    layout = LAYOUTS[name]
+    written = layout.write(tmp_path, ntu_clips(144)[::7])
+    recording, _ = catalog.open_recording(layout.dataset, written.source, layout=layout.reader, joints=layout.joints)
     read = list(recording.clips)
     assert len(read) == len(written.clips)
     found, expected = ({clip.name: clip for clip in clips} for clips in (read, written.clips))
@@ -42,11 +41,11 @@ def test_each_layout_comes_back(name, tmp_path):
         back = found[clip.name] if by_name else read[place]
         np.testing.assert_allclose(back.coords[:, :1], clip.coords, rtol=0, atol=1e-6)
         assert not back.coords[:, 1:].any()
-    assert recording.layout in (get_layout("ntu25"), get_layout("kinect20"))
+        assert back.label == clip.label
 
 
 def test_the_bench_measures_what_came_back(tmp_path):
-    command = [sys.executable, str(ROOT / "bench/readers.py"), "--clips", "5", "--rounds", "1", "--layouts", "ucla,cmu"]
+    command = [sys.executable, str(ROOT / "bench/readers.py"), "--clips", "5", "--rounds", "1", "--layouts", "ucla"]
     result = subprocess.run(
         [*command, "--json", tmp_path / "r.json", "--markdown", tmp_path / "r.md"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -55,7 +54,6 @@ def test_the_bench_measures_what_came_back(tmp_path):
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    assert "left out: cmu" in result.stdout
     (measured,) = json.loads((tmp_path / "r.json").read_text())["layouts"]
     assert (measured["clips"], measured["files"], measured["largest_error"]) == (5, 5, 0)
     assert measured["peak_bytes"] >= measured["loaded_bytes"] > 1 << 20

@@ -1,8 +1,8 @@
 """Feeds damaged sources to every reader: each run has to end in clips or in a CrrlError, in bounded time and memory.
 
-    python -m tests.data.fuzz [--mutations 10000] [--readers ucla,st-gcn] [--first 0] [--keep fuzz-failures]
+    python -m tests.data.fuzz [--mutations 10000] [--layouts ucla,st-gcn] [--first 0] [--keep fuzz-failures]
 
-The mutations are shared out among the readers; the same reader and number give the same damage. A source that ends
+The mutations are shared out among the layouts; the same layout and number give the same damage. A source that ends
 otherwise is kept and its traceback printed, with the command that repeats it.
 """
 
@@ -53,44 +53,44 @@ class Failure:
     """A run that ended in neither clips nor a CrrlError.
 
     Attributes:
-        reader: its name.
+        layout: of the source.
         number: of the mutation.
         what: the traceback, or how the process ended.
         kept: a copy of the damaged source.
     """
 
-    reader: str
+    layout: str
     number: int
     what: str
     kept: Path
 
     def __str__(self) -> str:
         """Return a report that says how to repeat it."""
-        command = f"python -m tests.data.fuzz --readers {self.reader} --first {self.number} --mutations 1"
-        return f"{self.reader}, mutation {self.number}: {self.what.strip()}\nkept in {self.kept}; repeat: {command}"
+        command = f"python -m tests.data.fuzz --layouts '{self.layout}' --first {self.number} --mutations 1"
+        return f"{self.layout}, mutation {self.number}: {self.what.strip()}\nkept in {self.kept}; repeat: {command}"
 
 
-def write_sample(reader: str, folder: Path) -> Path:
-    """Write three short clips, of subjects 1 to 3 before cameras 1 to 3, in a reader's layout; return the source."""
+def write_sample(layout: str, folder: Path) -> Path:
+    """Write three short clips, of subjects 1 to 3 before cameras 1 to 3, in a layout; return the source."""
     folder.mkdir(parents=True)
     clips = [replace(clip, coords=clip.coords[:SAMPLE_FRAMES]) for clip in ntu_clips(144)[::64]]
-    return LAYOUTS[reader].write(folder, clips).source
+    return LAYOUTS[layout].write(folder, clips).source
 
 
 def run(names: Sequence[str], numbers: range, keep: Path) -> tuple[dict[str, Counter], list[Failure]]:
-    """Damage and read the sample of each reader under each number.
+    """Damage and read the sample of each layout under each number.
 
     Returns:
-        How many runs of each reader ended in clips, in problems and in failures; and the failures.
+        How many runs of each layout ended in clips, in problems and in failures; and the failures.
     """
     outcomes: dict[str, Counter] = {name: Counter() for name in names}
     failures = []
     with tempfile.TemporaryDirectory() as folder:
-        for name in names:
-            sample = write_sample(name, Path(folder, "samples", name))
+        for place, name in enumerate(names):
+            sample = write_sample(name, Path(folder, "samples", f"{place}"))
             for number, damaged, outcome in _runs(name, sample, numbers, Path(folder, "damaged")):
                 if outcome not in ("clips", "problems"):
-                    kept = keep / f"{name}-{number}"
+                    kept = keep / f"{name.replace(': ', '-')}-{number}"
                     shutil.rmtree(kept, ignore_errors=True)
                     shutil.copytree(damaged, kept)
                     failures.append(Failure(name, number, outcome, kept))
@@ -143,7 +143,7 @@ def _work(connection: Connection, name: str, sample: Path, numbers: range, folde
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, _raise_too_slow)
     for number in numbers:
-        # Readers differ in their names' bytes, so in their streams, too.
+        # Layouts differ in their names' bytes, so in their streams, too.
         rng = np.random.default_rng([number, *name.encode()])
         source = mutate_source(sample, folder / str(number), rng)
         connection.send(outcome_of(name, source, collect=number % 2 == 0))
@@ -157,7 +157,7 @@ def outcome_of(name: str, source: Path, *, collect: bool) -> str:
     """Read a source: ``clips``, ``problems`` where a CrrlError was raised or reported, or else the traceback.
 
     Args:
-        name: of the reader.
+        name: of the layout.
         source: to read.
         collect: whether problems are noted, as under ``--check``, or end the reading.
     """
@@ -186,7 +186,7 @@ def _read(name: str, source: Path, collect: bool) -> str:
         workers=1,
         **options,
     )
-    recording = readers.READERS[name].read(request)
+    recording = readers.READERS[LAYOUTS[name].reader].read(request)
     if collect:
         check(recording, findings, dataset="fuzz")
         return "problems" if findings.problems else "clips"
@@ -208,13 +208,13 @@ def _address_space() -> int:
 def main() -> int:
     """Parse, run, print; the exit code is 1 where there was a failure."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--mutations", type=int, default=10_000, help="over all readers")
-    parser.add_argument("--readers", help="comma-separated; default: all")
-    parser.add_argument("--first", type=int, default=0, help="number of the first mutation of each reader")
+    parser.add_argument("--mutations", type=int, default=10_000, help="over all layouts")
+    parser.add_argument("--layouts", help="comma-separated names from bench/foreign.py; default: all")
+    parser.add_argument("--first", type=int, default=0, help="number of the first mutation of each layout")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-failures"), help="folder for sources that failed")
     arguments = parser.parse_args()
-    names = arguments.readers.split(",") if arguments.readers else list(readers.READERS)
-    for name in [name for name in names if name not in readers.READERS or name not in LAYOUTS]:
+    names = arguments.layouts.split(",") if arguments.layouts else list(LAYOUTS)
+    for name in [name for name in names if name not in LAYOUTS or LAYOUTS[name].reader not in readers.READERS]:
         print(f"left out: {name} has no reader, or no writer in bench/foreign.py")
         names.remove(name)
     if not names:

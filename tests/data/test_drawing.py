@@ -39,14 +39,14 @@ def colours_in(picture):
 def test_a_strip_has_every_side_in_its_colour(tmp_path, pair):
     draw_clip(tmp_path / "deep" / "clip.png", pair, NTU25, "two")
     picture = Image.open(tmp_path / "deep" / "clip.png")
-    assert picture.width == 14 * 150  # as wide as it gets
-    assert picture.height < (2.0 + 0.32) * 150
+    assert picture.width == 14 * 130  # as wide as it gets
+    assert picture.height < (2.0 + 0.32) * 130
     wanted = {colour for body in BODIES for colour in (body.left, body.right, body.middle)}
     assert wanted <= colours_in(picture)
     one = tmp_path / "one.png"
     draw_clip(one, pair[:1, :1], NTU25, "one")
     assert BODIES[1].left not in colours_in(Image.open(one))
-    assert Image.open(one).size == (5.0 * 150, (2.0 + 0.32) * 150)
+    assert Image.open(one).size == (5.0 * 130, (2.0 + 0.32) * 130)
 
 
 @pytest.mark.parametrize("view", ["front", "side", "top"])

@@ -17,7 +17,7 @@ from crrl_fast.errors import DataError
 from tests.data import fuzz
 from tests.data.mutations import MUTATIONS, mutate_source
 
-MUTATIONS_EACH = 50
+MUTATIONS_EACH = 30
 
 
 @pytest.fixture(scope="module")
@@ -25,24 +25,28 @@ def keep(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz-failures")
 
 
-@pytest.mark.parametrize("name", readers.READERS)
+@pytest.mark.parametrize("name", LAYOUTS)
 def test_damaged_sources_end_in_clips_or_problems(name, keep):
-    if name not in LAYOUTS:
-        pytest.skip(f"bench/foreign.py has no writer of {name}")
+    if LAYOUTS[name].reader not in readers.READERS:
+        pytest.skip(f"{name} has no reader")
     outcomes, failures = fuzz.run([name], range(MUTATIONS_EACH), keep)
     assert not failures, "\n\n".join(map(str, failures))
     assert outcomes[name].total() == MUTATIONS_EACH
     assert outcomes[name]["problems"] > 0
 
 
-@pytest.mark.parametrize("name", readers.READERS)
+@pytest.mark.parametrize("name", LAYOUTS)
 def test_samples_are_read_whole(name, tmp_path):
-    if name not in LAYOUTS:
-        pytest.skip(f"bench/foreign.py has no writer of {name}")
+    if LAYOUTS[name].reader not in readers.READERS:
+        pytest.skip(f"{name} has no reader")
     source = fuzz.write_sample(name, tmp_path / "sample")
     assert fuzz.outcome_of(name, source, collect=False) == "clips"
     assert fuzz.outcome_of(name, source, collect=True) == "clips"
-    assert readers.find_reader(source)[0].name == name
+    assert readers.find_reader(source)[0].name == LAYOUTS[name].reader
+
+
+def test_every_reader_has_a_sample():
+    assert set(readers.READERS) <= {layout.reader for layout in LAYOUTS.values()}
 
 
 def test_damage_depends_on_the_number_alone(tmp_path):
@@ -108,5 +112,5 @@ def test_a_bad_reader_is_found_out(monkeypatch, tmp_path, read, what):
     assert outcomes["ucla"] == {"failures": 2}
     assert [failure.number for failure in failures] == [7, 8]
     assert all(what in str(failure) for failure in failures), failures[0]
-    assert "--readers ucla --first 8 --mutations 1" in str(failures[1])
+    assert "--layouts 'ucla' --first 8 --mutations 1" in str(failures[1])
     assert list(failures[0].kept.rglob("*.json"))
