@@ -46,7 +46,7 @@ def test_a_strip_has_every_side_in_its_colour(tmp_path, pair):
     one = tmp_path / "one.png"
     draw_clip(one, pair[:1, :1], NTU25, "one")
     assert BODIES[1].left not in colours_in(Image.open(one))
-    assert Image.open(one).size == (5.0 * 130, (2.0 + 0.32) * 130)
+    assert Image.open(one).size == (5.0 * 130, int((2.0 + 0.32) * 130))
 
 
 @pytest.mark.parametrize("view", ["front", "side", "top"])

@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -158,3 +159,17 @@ def test_clips_are_found_by_number_or_name(tiny_store):
 def test_a_clip_is_named_with_its_class(two_bodies):
     assert clip_title(two_bodies, 2) == "clip 2  |  stand  |  3 frames"
     assert clip_title(two_bodies, 3) == "clip 3  |  no label  |  4 frames"
+
+
+def test_memory_does_not_grow_with_the_store(tmp_path, monkeypatch):
+    monkeypatch.setattr(inspection, "_BLOCK_FRAMES", 1 << 10)
+    store = Store.from_arrays(list(np.ones((40, 1000, 2, 25, 3), dtype=np.float32)), layout="ntu25")
+    path = tmp_path / "large.safetensors"
+    store.save(path)
+    opened = Store.open(path)
+    tracemalloc.start()
+    found = inspect_store(opened, path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.intact
+    assert peak < path.stat().st_size / 10
