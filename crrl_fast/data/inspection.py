@@ -165,18 +165,18 @@ def _survey_lengths(lengths: npt.NDArray[np.int64]) -> Lengths:
 def _survey_frames(store: Store) -> tuple[Bodies, NotFinite, dict[str, tuple[float, float] | None]]:
     frames = len(store.frames)
     present = np.empty((frames, store.info.bodies), dtype=np.bool_)
-    bad = np.empty(frames, dtype=np.int32)
+    bad = np.zeros(frames, dtype=np.int32)
     lowest, highest = np.full(3, np.inf), np.full(3, -np.inf)
     for rows, block in _blocks(store):
-        present[rows] = block.any(axis=(2, 3))
+        present[rows] = (block != 0).any(axis=2)
+        there = block[present[rows]]
         finite = np.isfinite(block)
-        bad[rows] = block[0].size - np.count_nonzero(finite, axis=(1, 2, 3))
-        there = block[present[rows]].reshape(-1, 3)
-        if bad[rows].any():
+        if not finite.all():
+            bad[rows] = np.count_nonzero(~finite, axis=(1, 2))
             there = np.where(np.isfinite(there), there, np.nan)
-        # fmin and fmax pass over NaN
-        lowest = np.fmin(lowest, np.fmin.reduce(there, axis=0, initial=np.inf))
-        highest = np.fmax(highest, np.fmax.reduce(there, axis=0, initial=-np.inf))
+        # fmin and fmax pass over NaN. All joints first, then their axes: long rows are what NumPy reduces fast.
+        lowest = np.fmin(lowest, np.fmin.reduce(there, axis=0, initial=np.inf).reshape(-1, 3).min(axis=0))
+        highest = np.fmax(highest, np.fmax.reduce(there, axis=0, initial=-np.inf).reshape(-1, 3).max(axis=0))
     starts = store.offsets.numpy()[:-1]
     bad_clips = np.flatnonzero(np.add.reduceat(bad, starts))
     bodies = Bodies(
@@ -197,8 +197,8 @@ def _survey_frames(store: Store) -> tuple[Bodies, NotFinite, dict[str, tuple[flo
 
 
 def _blocks(store: Store) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
-    """Yield rows and their frames (F, M, V, 3), views of the store."""
-    frames = store.frames.view(-1, store.info.bodies, store.layout.num_joints, 3).numpy()
+    """Yield rows and their frames (F, M, V * 3), views of the store."""
+    frames = store.frames.view(-1, store.info.bodies, store.layout.num_joints * 3).numpy()
     for start in range(0, len(frames), _BLOCK_FRAMES):
         rows = slice(start, start + _BLOCK_FRAMES)
         yield rows, frames[rows]
