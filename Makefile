@@ -6,13 +6,14 @@ RESULTS ?= bench/results
 # Sized so that pretraining takes under two minutes on two cores.
 DEMO_FLAGS ?= --set epochs=18 --set lr=0.1 --set max_frames=30
 TEST_FLAGS ?=
+FUZZ ?= 10000
 
 BIN := .venv/bin
 DEMO_RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 BUILD_INPUTS := $(wildcard csrc/*) CMakeLists.txt setup.py pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format bench gpu-check clean
+.PHONY: help install demo test fuzz lint format bench gpu-check clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -40,6 +41,9 @@ demo: install  ## pretrain and evaluate on the embedded data set
 
 test: install  ## run the test suite
 	CRRL_EXT=required $(BIN)/python -m pytest $(TEST_FLAGS)
+
+fuzz: install  ## feed damaged files to every reader: FUZZ=10000 mutations, failures are kept in fuzz-failures/
+	CRRL_EXT=required $(BIN)/python -m tests.data.fuzz --mutations $(FUZZ)
 
 lint: install  ## check style, types and C++ format
 	$(BIN)/ruff check .

@@ -12,7 +12,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from crrl_fast.errors import CrrlError
+from crrl_fast.errors import ConfigError, CrrlError
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -114,6 +114,41 @@ def prepare(
     for split in store.info.splits:
         train, test = store.split(split)
         _print(f"split {split}: {len(train)} training clips, {len(test)} test clips")
+
+
+@app.command("inspect")
+def inspect_data(
+    data: Annotated[str, typer.Argument(metavar="STORE", help="A data set name or the path of a store.")],
+    all_classes: Annotated[bool, typer.Option("--classes", help="List all classes.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Where to write all that was found.")] = None,
+    clip: Annotated[str | None, typer.Option(help="Draw this clip, by number or name, instead.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The drawing: .png for a strip, .gif animated; default: DATASET-clip-N.png.")
+    ] = None,
+    view: Annotated[str, typer.Option(help="Of the drawing: front, side or top.")] = "front",
+) -> None:
+    """Say what is in a store, or draw one of its clips."""
+    from crrl_fast.data import inspection
+    from crrl_fast.data.catalog import open_data
+    from crrl_fast.data.drawing import draw_clip
+    from crrl_fast.files import write_json
+    from crrl_fast.inspection_table import clip_title, render
+
+    if out is not None and clip is None:
+        raise ConfigError(f"--out {out} is for a drawing: say which with --clip")
+    store, path = open_data(data)
+    if clip is not None:
+        index = inspection.find_clip(store, clip)
+        file = out or Path(f"{store.info.dataset}-clip-{index}.png")
+        title = clip_title(store, index)
+        draw_clip(file, store.clip(index).numpy(), store.layout, title, view=view, fps=store.info.fps)
+        _print(f"{file}: clip {index}, {title}")
+    if clip is None or json_file:
+        found = inspection.inspect_store(store, path)
+        if json_file:
+            write_json(json_file, asdict(found))
+        if clip is None:
+            console.print(render(found, all_classes))
 
 
 @app.command()

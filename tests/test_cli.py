@@ -246,3 +246,57 @@ def test_prepare_says_what_it_recognised_and_checks_or_skips(crrl, tmp_path):
     assert code == 0
     assert "a01_s02_e00_v01.json: nan at frame 0" in out
     assert "2 clips" in out
+
+
+def test_inspect_by_name_or_path(crrl, tmp_path, tiny_path):
+    code, out, _ = crrl("inspect", tiny_path, "--json", "new/tiny.json")
+    assert code == 0
+    assert "xview by camera: 16 training, 8 test" in out
+    assert json.loads((tmp_path / "new/tiny.json").read_text())["clips"] == 24
+    (tmp_path / "stores").mkdir()
+    tiny_path.rename(tmp_path / "stores/tiny.safetensors")
+    assert "kinect20" in crrl("inspect", "tiny")[1]
+
+
+def test_inspect_draws_a_clip(crrl, tmp_path, tiny_path):
+    image = pytest.importorskip("PIL.Image")
+    pytest.importorskip("matplotlib")
+    code, out, _ = crrl("inspect", tiny_path, "--clip", 3)
+    assert code == 0
+    assert out == f"tiny-clip-3.png: clip 3, clip 3  |  class 0  |  {image_frames(tiny_path)} frames\n"
+    with image.open(tmp_path / "tiny-clip-3.png") as picture:
+        assert len(picture.getcolors(1 << 24)) > 3
+    options = ("--view", "side", "--out", "new/clip.gif", "--json", "tiny.json")
+    assert crrl("inspect", tiny_path, "--clip", "clip 3", *options)[0] == 0
+    with image.open(tmp_path / "new/clip.gif") as picture:
+        assert picture.n_frames == image_frames(tiny_path)
+    assert (tmp_path / "tiny.json").exists()
+
+
+def image_frames(path):
+    from crrl_fast import Store
+
+    return int(Store.open(path).lengths[3])
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        (["--clip", "24"], ["no clip 24", "clips are 0 to 23"]),
+        (["--clip", "clop"], ["no clip 'clop'", "such as clip 9"]),
+        (["--clip", "3", "--view", "back"], ["'back'", "front, side, top"]),
+        (["--clip", "3", "--out", "clip.svg"], ["clip.svg", ".png"]),
+        (["--out", "clip.png"], ["--clip"]),
+    ],
+)
+def test_mistakes_of_inspect(crrl, tmp_path, tiny_path, options, parts):
+    one_line_error(crrl("inspect", tiny_path, *options), *parts)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny.safetensors"]
+
+
+def test_inspect_without_a_store_or_a_drawing_package(crrl, tmp_path, tiny_path, monkeypatch):
+    one_line_error(crrl("inspect", "absent.safetensors"), "absent.safetensors: no such file")
+    one_line_error(crrl("inspect", "absent"), "no data set 'absent'")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.delitem(sys.modules, "matplotlib.figure", raising=False)
+    one_line_error(crrl("inspect", tiny_path, "--clip", 3), "pip install 'crrl-fast[plot]'")

@@ -30,9 +30,16 @@ def test_commands_exist():
             yield from names(command, (*prefix, name)) if hasattr(command, "commands") else ()
 
     known = {" ".join(name) for name in names(typer.main.get_command(app))}
-    shown = re.findall(r"crrl-fast (eval \w+|bench \w+|prepare|pretrain|doctor)\b", README)
-    assert {"prepare", "pretrain", "eval linear", "eval knn"} <= set(shown)
+    shown = re.findall(r"crrl-fast (eval \w+|bench \w+|prepare|inspect|pretrain|doctor)\b", README)
+    assert {"prepare", "inspect", "pretrain", "eval linear", "eval knn"} <= set(shown)
     assert set(shown) <= known
+
+
+def test_every_reader_is_in_the_table_of_layouts():
+    from crrl_fast.data.readers import READERS
+
+    table = re.findall(r"^\| `([\w-]+)` \|", README, flags=re.MULTILINE)
+    assert set(READERS) <= set(table)
 
 
 def test_linked_files_exist():

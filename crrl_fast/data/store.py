@@ -132,7 +132,7 @@ class Store:
             **{field: torch.from_numpy(columns[field]) for field in SPLIT_FIELDS},
             info=store_info(recording, packer, dataset, steps),
         )
-        return replace(store, info=replace(store.info, sha256=digest(store._sources())))
+        return replace(store, info=replace(store.info, sha256=store.digest()))
 
     @classmethod
     def from_arrays(
@@ -241,6 +241,10 @@ class Store:
         info = parse_header(path, header)
         _check_tensors(path, tensors, info)
         return cls(info=info, **tensors)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the tensors as they are; ``info.sha256`` is that of the tensors as they were packed."""
+        return digest(self._sources())
 
     def _sources(self) -> dict[str, TensorSource]:
         return {
