@@ -256,6 +256,13 @@ def test_a_third_body_at_the_same_time_is_left_out(tmp_path):
     assert np.array_equal(coords, np.stack([bodies[1], bodies[2]], axis=1))
 
 
+def test_a_third_body_before_the_second_is_the_second(tmp_path):
+    first, late, early = standing(60, 2.0), standing(30, 1.0, seed=1), standing(20, 0.5, seed=2)
+    coords = read_one(tmp_path, ntu_text(frames_of(60, a=(0, first), b=(30, late), c=(0, early))))
+    assert np.array_equal(coords[:, 0], first)
+    assert np.array_equal(coords[:, 1], np.concatenate([early, np.zeros((10, 25, 3)), late]))
+
+
 GOOD = ntu_text(frames_of(2, a=(0, standing(2)), b=(0, standing(2, seed=1))))
 
 
