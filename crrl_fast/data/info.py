@@ -66,11 +66,6 @@ class StoreInfo:
         return json.dumps({"format": FORMAT, "version": VERSION, **asdict(self), "layout": layout})
 
 
-def class_names_for(dataset: str, count: int) -> tuple[str, ...]:
-    """Return names for the ``count`` classes of a data set whose files only number them."""
-    return tuple(f"class {i}" for i in range(count))
-
-
 def parse_header(path: Path, header: str | None) -> StoreInfo:
     """Read the header of the store at ``path``; None stands for a file without one.
 

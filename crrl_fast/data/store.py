@@ -12,8 +12,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from crrl_fast.data.class_names import class_names_for
 from crrl_fast.data.clip import UNKNOWN, Clip
-from crrl_fast.data.info import METADATA_KEY, SPLIT_FIELDS, Split, StoreInfo, class_names_for, parse_header
+from crrl_fast.data.info import METADATA_KEY, SPLIT_FIELDS, Split, StoreInfo, parse_header
 from crrl_fast.data.layouts import Layout, get_layout
 from crrl_fast.data.packing import Packer
 from crrl_fast.data.preprocess import Downsample, Frames, Step, describe_steps

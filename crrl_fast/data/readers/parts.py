@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from crrl_fast.data.class_names import class_names_for
 from crrl_fast.data.clip import Clip
-from crrl_fast.data.info import Split, class_names_for
+from crrl_fast.data.info import Split
 from crrl_fast.data.layouts import Layout
 from crrl_fast.data.readers.arrays import Array
 from crrl_fast.data.readers.base import Request

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from crrl_fast.data.class_names import class_names_for
 from crrl_fast.data.clip import Clip
-from crrl_fast.data.info import class_names_for
 from crrl_fast.data.layouts import Layout
 from crrl_fast.data.readers.base import Reader, Request
 from crrl_fast.data.readers.joints import layout_of_joints

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crrl_fast.data.info import Split
-from crrl_fast.data.readers.ntu.actions import ACTIONS
+from crrl_fast.data.ntu_actions import ACTIONS
 
 FPS = 30.0
 

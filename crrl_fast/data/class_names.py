@@ -1,0 +1,13 @@
+"""Names of classes that files only number."""
+
+from __future__ import annotations
+
+from crrl_fast.data.ntu_actions import ACTIONS
+
+_KNOWN = {"ntu60": ACTIONS[:60], "ntu120": ACTIONS}
+
+
+def class_names_for(dataset: str, count: int) -> tuple[str, ...]:
+    """Return names for the ``count`` classes of a data set: those of NTU RGB+D where it is that, else ``class 0``, ..."""
+    known = _KNOWN.get(dataset, ())
+    return known if count <= len(known) else tuple(f"class {i}" for i in range(count))
