@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+import zlib
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -15,8 +16,8 @@ _MAX_MEMBER_BYTES = 1 << 28
 
 
 @contextmanager
-def open_source(source: Path, suffix: str) -> Iterator[list[tuple[str, Callable[[], bytes]]]]:
-    """Yield (path inside the source, function that reads its bytes) for every file that ends in ``suffix``, sorted.
+def open_source(source: Path, *suffixes: str) -> Iterator[list[tuple[str, Callable[[], bytes]]]]:
+    """Yield (path inside the source, function that reads its bytes) for every file of these suffixes, sorted.
 
     Nothing is unpacked to disk. Hidden files, which some archivers add, are left out.
 
@@ -24,43 +25,58 @@ def open_source(source: Path, suffix: str) -> Iterator[list[tuple[str, Callable[
         DataError: the source is missing, is neither a folder nor a zip archive, or holds no such file.
     """
     if source.is_dir():
-        files = [(path.relative_to(source).as_posix(), path.read_bytes) for path in source.rglob(f"*{suffix}")]
-        yield _sorted_visible(source, suffix, files)
+        paths = [path for path in source.rglob("*") if path.name.endswith(suffixes) and path.is_file()]
+        files = [(path.relative_to(source).as_posix(), _file_reader(path)) for path in paths]
+        yield _sorted_visible(source, suffixes, files)
     elif source.is_file():
         try:
             archive = zipfile.ZipFile(source)
-        except (zipfile.BadZipFile, OSError) as error:
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise DataError(f"{source}: neither a folder nor a readable zip archive ({error})") from error
         with archive:
-            members = [member for member in archive.infolist() if member.filename.endswith(suffix)]
+            members = [member for member in archive.infolist() if member.filename.endswith(suffixes)]
             yield _sorted_visible(
-                source, suffix, [(member.filename, _member_reader(source, archive, member)) for member in members]
+                source, suffixes, [(member.filename, _member_reader(source, archive, member)) for member in members]
             )
     else:
         raise DataError(f"{source}: no such file or folder")
 
 
-def count_files(source: Path, pattern: re.Pattern[str]) -> int:
-    """Return how many file names in a folder or zip archive match ``pattern`` in full; 0 for any other source."""
-    names: Iterable[str]
+def list_files(source: Path) -> list[str]:
+    """Return the paths inside a folder or zip archive, hidden files left out; none for any other source."""
     if source.is_dir():
-        names = (path.name for path in source.rglob("*"))
+        paths = [path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()]
     else:
         try:
             with zipfile.ZipFile(source) as archive:
-                names = [PurePosixPath(name).name for name in archive.namelist()]
-        except (zipfile.BadZipFile, OSError):
-            return 0
-    return sum(pattern.fullmatch(name) is not None for name in names)
+                paths = [member.filename for member in archive.infolist() if not member.is_dir()]
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+            return []
+    return [path for path in paths if not PurePosixPath(path).name.startswith(".")]
+
+
+def count_files(source: Path, pattern: re.Pattern[str]) -> int:
+    """Return how many file names in a folder or zip archive match ``pattern`` in full; 0 for any other source."""
+    return sum(pattern.fullmatch(PurePosixPath(path).name) is not None for path in list_files(source))
 
 
 def _sorted_visible(
-    source: Path, suffix: str, files: list[tuple[str, Callable[[], bytes]]]
+    source: Path, suffixes: tuple[str, ...], files: list[tuple[str, Callable[[], bytes]]]
 ) -> list[tuple[str, Callable[[], bytes]]]:
     visible = sorted((file for file in files if not PurePosixPath(file[0]).name.startswith(".")), key=lambda f: f[0])
     if not visible:
-        raise DataError(f"{source}: holds no {suffix} file")
+        raise DataError(f"{source}: holds no {' or '.join(suffixes)} file")
     return visible
+
+
+def _file_reader(path: Path) -> Callable[[], bytes]:
+    def read() -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise DataError(f"cannot read {path} ({error})") from error
+
+    return read
 
 
 def _member_reader(source: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], bytes]:
@@ -69,7 +85,7 @@ def _member_reader(source: Path, archive: zipfile.ZipFile, member: zipfile.ZipIn
             raise DataError(f"{source}: {member.filename} unpacks to {member.file_size} bytes, too large for a clip")
         try:
             return archive.read(member)
-        except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, ValueError, EOFError, OverflowError) as error:
             raise DataError(f"{source}: cannot read {member.filename} ({error})") from error
 
     return read
