@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crrl_fast.data.readers import pku, ucla
+from crrl_fast.data.readers import cmu, pku, ucla
 from crrl_fast.data.readers.base import Reader, Request
 from crrl_fast.errors import ConfigError, DataError
 
-READERS: dict[str, Reader] = {reader.name: reader for reader in (ucla.READER, pku.READER)}
+READERS: dict[str, Reader] = {reader.name: reader for reader in (ucla.READER, pku.READER, cmu.READER)}
 
 __all__ = ["READERS", "Reader", "Request", "find_reader"]
 
