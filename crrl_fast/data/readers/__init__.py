@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crrl_fast.data.readers import cmu, pku, ucla
+from crrl_fast.data.readers import cmu, own, pku, ucla
 from crrl_fast.data.readers.base import Reader, Request
 from crrl_fast.errors import ConfigError, DataError
 
-READERS: dict[str, Reader] = {reader.name: reader for reader in (ucla.READER, pku.READER, cmu.READER)}
+# Asked in this order whether they recognise a source, so that what takes any array comes last.
+READERS: dict[str, Reader] = {reader.name: reader for reader in (ucla.READER, pku.READER, cmu.READER, own.READER)}
 
 __all__ = ["READERS", "Reader", "Request", "find_reader"]
 
