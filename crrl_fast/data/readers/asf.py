@@ -9,6 +9,7 @@ M = Rz Ry Rx. Lengths are in inches over the unit ``length`` of the file.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,7 +56,7 @@ class Skeleton:
     metres: float
     radians: float
 
-    def positions(self, motion: dict[str, Matrix]) -> Matrix:
+    def positions(self, motion: Mapping[str, Matrix]) -> Matrix:
         """Return the far ends of all bones, (T, bones, 3) metres.
 
         Args:

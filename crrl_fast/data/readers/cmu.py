@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+import numpy.typing as npt
 
 from crrl_fast.data.clip import UNKNOWN, Clip
 from crrl_fast.data.info import Split
 from crrl_fast.data.layouts import CMU31
-from crrl_fast.data.readers.asf import Skeleton, parse_motion, parse_skeleton
+from crrl_fast.data.readers.asf import Matrix, Skeleton, parse_motion, parse_skeleton
 from crrl_fast.data.readers.base import Reader, Request
 from crrl_fast.data.readers.label_table import LabelTable, read_labels
 from crrl_fast.data.readers.source import list_files, open_source
@@ -94,11 +95,10 @@ def _clips(
                 if match is None:
                     raise DataError(f"{where}: the name is not SUBJECT_TRIAL.amc, for instance 02_01.amc")
                 skeleton = skeletons.find(path, match["subject"])
-                motion = parse_motion(where, content(), skeleton)
-                kept = {bone: values[::_STRIDE] for bone, values in motion.items()}
+                coords = _positions(where, skeleton, parse_motion(where, content(), skeleton))
                 yield Clip(
                     name=trial,
-                    coords=skeleton.positions(kept)[:, _order(skeleton)].astype(np.float32)[:, None],
+                    coords=coords[:, None],
                     label=UNKNOWN if table is None else index.get(table.label(trial), UNKNOWN),
                     subject=int(match["subject"]),
                     replication=int(match["trial"]),
@@ -145,6 +145,18 @@ def _check_bones(where: str, skeleton: Skeleton) -> None:
             )
 
 
-def _order(skeleton: Skeleton) -> list[int]:
+def _positions(where: str, skeleton: Skeleton, motion: Mapping[str, Matrix]) -> npt.NDArray[np.float32]:
+    """Return the joints of the frames that are kept, (T, 31, 3)."""
     names = list(skeleton.bones)
-    return [names.index(joint) for joint in CMU31.joints]
+    order = [names.index(joint) for joint in CMU31.joints]
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is reported below
+        positions = skeleton.positions({bone: values[::_STRIDE] for bone, values in motion.items()})
+        coords = positions[:, order].astype(np.float32)
+    finite = np.isfinite(coords)
+    if not finite.all():
+        frame, joint, _ = np.argwhere(~finite)[0]
+        raise DataError(
+            f"{where}: frame {frame * _STRIDE + 1}: a number that is not finite, or beyond reason, puts joint "
+            f"{CMU31.joints[joint]!r} nowhere"
+        )
+    return coords

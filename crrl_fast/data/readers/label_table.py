@@ -113,11 +113,12 @@ def _csv_rows(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
     except csv.Error as error:
         raise DataError(f"{path}: line {reader.line_num}: not CSV ({error})") from error
     columns = ["name", "label"]
-    if rows and rows[0][1][0].lower() in _NAME_HEADINGS:
+    first = [cell.lower() for cell in rows[0][1]] if rows else []
+    if first and ("label" in first or first[0] in _NAME_HEADINGS):
         line, heading = rows.pop(0)
         columns = ["name" if cell.lower() in _NAME_HEADINGS else cell.lower() for cell in heading]
         unknown = [cell for cell in columns if cell not in ("name", "label", *SPLIT_FIELDS)]
-        if unknown or len(set(columns)) < len(columns) or "label" not in columns:
+        if unknown or len(set(columns)) < len(columns) or not {"name", "label"} <= set(columns):
             raise DataError(
                 f"{path}: line {line}: columns {', '.join(heading)}, expected name, label and, where known, "
                 f"{', '.join(SPLIT_FIELDS)}, each once"
