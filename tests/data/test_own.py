@@ -49,9 +49,9 @@ def test_a_file_for_each_clip(tmp_path, suffix, options, dims, as_zip):
     assert f"2 {suffix}" in found
     recording, result = read_own(source)
     assert (recording.count, recording.class_names, recording.splits) == (2, [], {})
-    assert [clip.name.removeprefix("mine/") for clip in result] == ["a", "b"]
+    assert [clip.name for clip in result] == ["a", "b"]
     for clip in result:
-        np.testing.assert_allclose(clip.coords[:, 0], in_3d(clips[clip.name[-1]]), rtol=1e-6)
+        np.testing.assert_allclose(clip.coords[:, 0], in_3d(clips[clip.name]), rtol=1e-6)
         assert clip.label == -1
 
 
@@ -116,6 +116,19 @@ def test_folders_are_classes(tmp_path):
     write_clips(source, {"loose": clip_of(1)}, ".npy")  # a clip outside: the folders are no classes then
     recording, result = read_own(source)
     assert (recording.class_names, {clip.label for clip in result}) == ([], {-1})
+
+
+def test_a_zip_has_the_same_names_and_classes_as_its_folder(tmp_path):
+    clips = {"x/walk/a": clip_of(1), "x/run/a": clip_of(2)}
+    folder = write_clips(tmp_path / "mine", clips, ".npy")
+    for source in (folder, zip_folder(folder)):
+        recording, result = read_own(source)
+        assert recording.class_names == ["run", "walk"]
+        assert [(clip.name, clip.label) for clip in result] == [("run/a", 0), ("walk/a", 1)]
+        labels = tmp_path / "labels.csv"
+        labels.write_text("x/walk/a.npy,A\nrun/a,B\n")  # a path or its end
+        recording, result = read_own(source, labels=labels)
+        assert [(clip.name, clip.label) for clip in result] == [("run/a", 1), ("walk/a", 0)]
 
 
 def test_labels_from_a_csv(tmp_path):
@@ -183,6 +196,7 @@ def test_labels_that_cannot_be_read(tmp_path):
         ((4, 33, 2), "probably --joints mediapipe33"),
         ((4, 18, 3), "probably --joints openpose18"),
         ((4, 60), "probably --joints kinect20"),
+        ((4,), r"--joints NAME"),
         ((4, 19, 3), r"--joints NAME \(ntu25, .*\) or FILE\.toml"),
     ],
 )

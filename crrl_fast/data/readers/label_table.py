@@ -6,7 +6,7 @@ import csv
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from crrl_fast.data.info import SPLIT_FIELDS
 from crrl_fast.errors import DataError
@@ -30,8 +30,10 @@ class LabelTable:
     fields: Mapping[str, Mapping[str, int]]
 
     def key(self, clip: str) -> str | None:
-        """Return by which name the table has a clip: its path in the source or its last part; None where it has not."""
-        return next((key for key in (clip, PurePosixPath(clip).name) if key in self.labels), None)
+        """Return by which name the table has a clip: its path or the longest end of it; None where it has not."""
+        parts = clip.split("/")
+        ends = ("/".join(parts[i:]) for i in range(len(parts)))
+        return next((end for end in ends if end in self.labels), None)
 
     def label(self, clip: str) -> str:
         """Return the label of a clip, empty where it is unknown or the table has not that clip."""

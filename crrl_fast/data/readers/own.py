@@ -5,10 +5,10 @@ What is read, T frames, M bodies, V joints and C = 3 or 2 coordinates (2D gets z
 - ``x.npy``: (N, T, V, C) or (N, T, M, V, C), N clips of one length; (T, V, C) is one clip. Clips are called 0, 1, ...
 - ``x.npz`` with the key ``data``: the same, and, where given, ``lengths`` (N), the frames that count of each clip, and
   ``labels`` (N), numbers or names. Without ``data``, an array (T, V, C) or (T, M, V, C) a clip, called as its key.
-- a folder or zip with a file for each clip, called as its path without the suffix: ``.npy`` or ``.npz`` with one such
-  array; ``.csv`` with a frame of V * C numbers a line, with or without a heading; ``.json`` with lists of frames of
-  joints [x, y, z], or as MediaPipe's results are often kept, ``{"frames": [{"landmarks": [{"x": ..., "y": ...}]}]}``.
-  Where all lie in two folders or more, the folder is the class.
+- a folder or zip with a file for each clip, called as its path without the suffix and the folders that all share:
+  ``.npy`` or ``.npz`` with one such array; ``.csv`` with a frame of V * C numbers a line, with or without a heading;
+  ``.json`` with lists of frames of joints [x, y, z], or as MediaPipe's results are often kept,
+  ``{"frames": [{"landmarks": [{"x": ..., "y": ...}]}]}``. Where all lie in two folders or more, a folder is a class.
 
 Coordinates should be in metres; arrays of Python objects are refused, as reading them would run what they say.
 """
@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from crrl_fast.data.clip import UNKNOWN, Clip
@@ -28,15 +29,24 @@ from crrl_fast.data.readers.base import Reader, Request
 from crrl_fast.data.readers.clip_file import SUFFIXES, parse_clip_file, to_coords
 from crrl_fast.data.readers.label_table import LabelTable, order_classes, read_labels
 from crrl_fast.data.readers.npy import Array, Npz, map_npy, open_npz
-from crrl_fast.data.readers.source import list_files, open_source
+from crrl_fast.data.readers.source import file_reader, list_files, open_source
 from crrl_fast.data.recording import Recording
 from crrl_fast.errors import ConfigError, DataError
 
 
 @dataclass(frozen=True)
 class _Item:
-    """A clip that is there to be read; ``label`` is what the source itself says, empty where it says nothing."""
+    """A clip that is there to be read.
 
+    Attributes:
+        path: inside the source, without suffix; a table of labels may name it by its end.
+        name: of the clip.
+        where: it lies, for messages.
+        load: reads its array.
+        label: what the source itself says, empty where it says nothing.
+    """
+
+    path: str
     name: str
     where: str
     load: Callable[[], Array]
@@ -75,13 +85,14 @@ def read(request: Request) -> Recording:
     with _items(request) as items:
         if request.joints is None:
             raise ConfigError(_ask_for_joints(request.source, items))
-        names = [item.name for item in items]
-        class_names = order_classes(item.label for item in items) if table is None else table.class_names(names)
+        count = len(items)
+        labels = (item.label for item in items)
+        class_names = order_classes(labels) if table is None else table.class_names(item.path for item in items)
     has_folds = table is not None and any("fold" in fields for fields in table.fields.values())
     return Recording(
         layout=request.joints,
         clips=_clips(request, request.joints, table, class_names),
-        count=len(names),
+        count=count,
         class_names=class_names,
         splits={"fold": Split("fold", (0,))} if has_folds else {},
     )
@@ -94,8 +105,8 @@ def _clips(request: Request, joints: Layout, table: LabelTable | None, class_nam
     index = {name: i for i, name in enumerate(class_names)}
     with _items(request) as items:
         for item in items:
-            key = None if table is None else table.key(item.name)
-            label = item.label if table is None else table.label(item.name)
+            key = None if table is None else table.key(item.path)
+            label = item.label if table is None else table.label(item.path)
             fields = table.fields[key] if table is not None and key is not None else {}
             try:
                 coords = to_coords(item.where, item.load(), joints)
@@ -115,27 +126,31 @@ def _items(request: Request) -> Iterator[list[_Item]]:
         with open_npz(str(source), source) as npz:
             yield _packed_items(npz) if "data" in npz.keys else _keyed_items(npz)
     elif source.is_file() and source.suffix in SUFFIXES:
+        content = file_reader(source)
         yield [
-            _Item(source.stem, str(source), lambda: parse_clip_file(str(source), source.suffix, source.read_bytes()))
+            _Item(source.stem, source.stem, str(source), lambda: parse_clip_file(str(source), source.suffix, content()))
         ]
     else:
         with open_source(source, *SUFFIXES) as files:
             read_file = dict(files)
             paths = _clip_paths(source, request.labels)
             labels = _folder_labels(paths)
-            yield [_file_item(source, path, read_file[path], labels[path]) for path in paths]
+            shared = _shared_folders(paths)
+            yield [_file_item(source, path, shared, read_file[path], labels[path]) for path in paths]
 
 
-def _file_item(source: Path, path: str, content: Callable[[], bytes], label: str) -> _Item:
-    where, suffix = f"{source}: {path}", PurePosixPath(path).suffix
-    return _Item(path.removesuffix(suffix), where, lambda: parse_clip_file(where, suffix, content()), label)
+def _file_item(source: Path, path: str, shared: int, content: Callable[[], bytes], label: str) -> _Item:
+    where, pure = f"{source}: {path}", PurePosixPath(path)
+    bare = pure.with_suffix("")
+    name = "/".join(bare.parts[shared:])
+    return _Item(bare.as_posix(), name, where, lambda: parse_clip_file(where, pure.suffix, content()), label)
 
 
 def _array_items(where: str, array: Array) -> list[_Item]:
     if array.ndim == 3:
-        return [_Item(Path(where).stem, where, lambda: array)]
+        return [_Item(Path(where).stem, Path(where).stem, where, lambda: array)]
     _check_clips(where, array.shape)
-    return [_Item(str(i), f"{where}: clip {i}", partial(array.__getitem__, i)) for i in range(len(array))]
+    return [_Item(str(i), str(i), f"{where}: clip {i}", partial(array.__getitem__, i)) for i in range(len(array))]
 
 
 def _check_clips(where: str, shape: tuple[int, ...]) -> None:
@@ -163,7 +178,8 @@ def _packed_items(npz: Npz) -> list[_Item]:
 
     def item(i: int) -> _Item:
         length = int(lengths[i]) if lengths else frames
-        return _Item(str(i), f"{npz.where}: clip {i}", lambda: data()[i, :length], labels[i] if labels else "")
+        label = labels[i] if labels else ""
+        return _Item(str(i), str(i), f"{npz.where}: clip {i}", lambda: data()[i, :length], label)
 
     return [item(i) for i in range(count)]
 
@@ -181,7 +197,7 @@ def _column(npz: Npz, key: str, kinds: str, count: int) -> list[str]:
 
 
 def _keyed_items(npz: Npz) -> list[_Item]:
-    return [_Item(key, f"{npz.where}: {key}", partial(npz.array, key)) for key in npz.keys]
+    return [_Item(key, key, f"{npz.where}: {key}", partial(npz.array, key)) for key in npz.keys]
 
 
 def _clip_paths(source: Path, labels: Path | None) -> list[str]:
@@ -190,6 +206,12 @@ def _clip_paths(source: Path, labels: Path | None) -> list[str]:
     if labels is None:
         return paths
     return [path for path in paths if (source / path).resolve() != labels.resolve()]
+
+
+def _shared_folders(paths: Sequence[str]) -> int:
+    """Return how many leading folders all paths have in common."""
+    levels = zip(*(PurePosixPath(path).parent.parts for path in paths), strict=False)
+    return sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, levels))
 
 
 def _folder_labels(paths: Sequence[str]) -> dict[str, str]:
@@ -204,7 +226,7 @@ def _ask_for_joints(source: Path, items: Sequence[_Item]) -> str:
     names = list(LAYOUTS)
     for item in items[:1]:
         shape = item.load().shape
-        joints = (shape[1] / 3, shape[1] / 2) if len(shape) == 2 else (shape[-2],)
+        joints = (shape[1] / 3, shape[1] / 2) if len(shape) == 2 else shape[-2:-1]
         fitting = [layout.name for layout in LAYOUTS.values() if layout.num_joints in joints]
         if fitting:
             return f"{source}: give the joint layout of these clips, probably --joints {' or '.join(fitting)}"

@@ -26,7 +26,7 @@ def open_source(source: Path, *suffixes: str) -> Iterator[list[tuple[str, Callab
     """
     if source.is_dir():
         paths = [path for path in source.rglob("*") if path.name.endswith(suffixes) and path.is_file()]
-        files = [(path.relative_to(source).as_posix(), _file_reader(path)) for path in paths]
+        files = [(path.relative_to(source).as_posix(), file_reader(path)) for path in paths]
         yield _sorted_visible(source, suffixes, files)
     elif source.is_file():
         try:
@@ -69,7 +69,9 @@ def _sorted_visible(
     return visible
 
 
-def _file_reader(path: Path) -> Callable[[], bytes]:
+def file_reader(path: Path) -> Callable[[], bytes]:
+    """Return a function that reads a file, and raises DataError where it cannot."""
+
     def read() -> bytes:
         try:
             return path.read_bytes()
