@@ -1,7 +1,7 @@
 """CMU mocap (mocap.cs.cmu.edu): one ASF skeleton a subject, one AMC motion a trial, as joint positions in metres.
 
-Files are named ``02.asf`` and ``02_01.amc``. An AMC does not say its rate: the database's 120 Hz are taken for all,
-although a few of its trials were recorded at 60 Hz.
+Files are named ``02.asf`` and ``02_01.amc``. An AMC does not say its rate; the database says 120 Hz. It also says
+that fingers and thumbs were not captured: what the files have for them is made up.
 """
 
 from __future__ import annotations

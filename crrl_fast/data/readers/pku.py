@@ -5,9 +5,10 @@ skeleton files, ``0002-L.txt`` in part I and ``A10N08-L.txt`` in part II (action
 numbers a line: two bodies of 25 joints, the second zero where there is one. A folder with "label" in its name holds a
 file of the same name for each: ``class,start,end,confidence`` on a line, the annotator's confidence unused here.
 
-Frames count from 0 and the end is exclusive: labels start at 0, the official evaluation takes ``end - start`` for a
-length, and the data set's laboratory cuts so. (AimCLR's converter counts from 1 with the end inclusive, and so has one
-frame more at the start of a clip.) An end beyond the last frame is cut back to it.
+The data set does not say how its labels count frames. Here they count from 0 and the end is exclusive: labels have
+starts of 0, the official evaluation takes ``end - start`` for a length, and most converters cut so. (AimCLR's counts
+from 1 with the end inclusive, and so has one frame more at the start of a clip.) An end beyond the last frame is cut
+back to it.
 """
 
 from __future__ import annotations
