@@ -49,7 +49,9 @@ def prepare(
         Path | None, typer.Option(help="The store; default: $CRRL_DATA or ./data, NAME.safetensors.")
     ] = None,
     layout: Annotated[str | None, typer.Option(help="Layout of the files; default: recognised.")] = None,
-    joints: Annotated[str | None, typer.Option(help="Joint layout, where the files do not say: ntu25, ...")] = None,
+    joints: Annotated[
+        str | None, typer.Option(help="Joint layout, where the files do not say: ntu25, ..., or FILE.toml.")
+    ] = None,
     labels: Annotated[Path | None, typer.Option(help="A CSV of labels, where the files have none.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Read all and report every problem; write nothing.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out and list what cannot be read.")] = False,

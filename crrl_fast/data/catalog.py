@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from crrl_fast.data import synthetic
-from crrl_fast.data.layouts import get_layout
+from crrl_fast.data.layouts import resolve_layout
 from crrl_fast.data.preprocess import DEFAULT_STEPS, Step
 from crrl_fast.data.readers import find_reader
 from crrl_fast.data.readers.base import Request, ignore_skipped
@@ -48,7 +48,7 @@ def open_recording(
         name: of the data set.
         source: its files; None for ``demo``, which is generated.
         layout: of the files, a name from ``readers.READERS``; None recognises it.
-        joints: name of the joint layout, where the files do not say.
+        joints: name or TOML file of the joint layout, where the files do not say.
         labels: a CSV of labels, where the files have none.
         report: gets what is wrong with a file or clip; where it returns, that is left out.
         skip: gets the name of a clip that the data set's own rules leave out, and why.
@@ -72,7 +72,7 @@ def open_recording(
     request = Request(
         source=source,
         dataset=name,
-        joints=None if joints is None else get_layout(joints),
+        joints=None if joints is None else resolve_layout(joints),
         labels=labels,
         report=report,
         skip=skip,

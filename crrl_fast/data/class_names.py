@@ -8,6 +8,6 @@ _KNOWN = {"ntu60": ACTIONS[:60], "ntu120": ACTIONS}
 
 
 def class_names_for(dataset: str, count: int) -> tuple[str, ...]:
-    """Return names for the ``count`` classes of a data set: those of NTU RGB+D where it is that, else ``class 0``, ..."""
+    """Return names for the classes of a data set: NTU RGB+D's where it is that, else ``class 0``, ``class 1``, ..."""
     known = _KNOWN.get(dataset, ())
     return known if count <= len(known) else tuple(f"class {i}" for i in range(count))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crrl_fast.data.readers import crrl_release, ctrgcn, ntu, pyskl, stgcn, ucla
+from crrl_fast.data.readers import cmu, crrl_release, ctrgcn, ntu, own, pku, pyskl, stgcn, ucla
 from crrl_fast.data.readers.base import Reader, Request
 from crrl_fast.errors import ConfigError, DataError
 
+# Asked in this order whether they recognise a source, so that what takes any array comes last.
 READERS: dict[str, Reader] = {
-    reader.name: reader
-    for reader in (ucla.READER, ntu.READER, stgcn.READER, ctrgcn.READER, pyskl.READER, crrl_release.READER)
+    module.READER.name: module.READER for module in (ntu, ucla, pku, cmu, stgcn, ctrgcn, pyskl, crrl_release, own)
 }
 
 __all__ = ["READERS", "Reader", "Request", "find_reader"]

@@ -6,7 +6,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -23,8 +23,8 @@ _MAX_BYTES = 1 << 28
 
 
 @contextmanager
-def open_source(source: Path, suffix: str) -> Iterator[list[tuple[str, Callable[[], bytes]]]]:
-    """Yield (path inside the source, function that reads its bytes) for every file that ends in ``suffix``, sorted.
+def open_source(source: Path, *suffixes: str) -> Iterator[list[tuple[str, Callable[[], bytes]]]]:
+    """Yield (path inside the source, function that reads its bytes) for every file of these suffixes, sorted.
 
     Nothing is unpacked to disk. Hidden files, which some archivers add, are left out.
 
@@ -32,46 +32,53 @@ def open_source(source: Path, suffix: str) -> Iterator[list[tuple[str, Callable[
         DataError: the source is missing, is neither a folder nor a zip archive, or holds no such file.
     """
     if source.is_dir():
-        files = [(path.relative_to(source).as_posix(), _file_reader(path)) for path in source.rglob(f"*{suffix}")]
-        yield _sorted_visible(source, suffix, files)
+        paths = [path for path in source.rglob("*") if path.name.endswith(suffixes) and path.is_file()]
+        files = [(path.relative_to(source).as_posix(), file_reader(path)) for path in paths]
+        yield _sorted_visible(source, suffixes, files)
     elif source.is_file():
         try:
             archive = zipfile.ZipFile(source)
         except ARCHIVE_ERRORS as error:
             raise DataError(f"{source}: neither a folder nor a readable zip archive ({error})") from error
         with archive:
-            members = [member for member in archive.infolist() if member.filename.endswith(suffix)]
+            members = [member for member in archive.infolist() if member.filename.endswith(suffixes)]
             yield _sorted_visible(
-                source, suffix, [(member.filename, _member_reader(source, archive, member)) for member in members]
+                source, suffixes, [(member.filename, _member_reader(source, archive, member)) for member in members]
             )
     else:
         raise DataError(f"{source}: no such file or folder")
 
 
-def count_files(source: Path, pattern: re.Pattern[str]) -> int:
-    """Return how many file names in a folder or zip archive match ``pattern`` in full; 0 for any other source."""
-    names: Iterable[str]
+def list_files(source: Path) -> list[str]:
+    """Return the paths inside a folder or zip archive, hidden files left out; none for any other source."""
     if source.is_dir():
-        names = (path.name for path in source.rglob("*"))
+        paths = [path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()]
     else:
         try:
             with zipfile.ZipFile(source) as archive:
-                names = [PurePosixPath(name).name for name in archive.namelist()]
+                paths = [member.filename for member in archive.infolist() if not member.is_dir()]
         except ARCHIVE_ERRORS:
-            return 0
-    return sum(pattern.fullmatch(name) is not None for name in names)
+            return []
+    return [path for path in paths if not PurePosixPath(path).name.startswith(".")]
+
+
+def count_files(source: Path, pattern: re.Pattern[str]) -> int:
+    """Return how many file names in a folder or zip archive match ``pattern`` in full; 0 for any other source."""
+    return sum(pattern.fullmatch(PurePosixPath(path).name) is not None for path in list_files(source))
 
 
 def _sorted_visible(
-    source: Path, suffix: str, files: list[tuple[str, Callable[[], bytes]]]
+    source: Path, suffixes: tuple[str, ...], files: list[tuple[str, Callable[[], bytes]]]
 ) -> list[tuple[str, Callable[[], bytes]]]:
     visible = sorted((file for file in files if not PurePosixPath(file[0]).name.startswith(".")), key=lambda f: f[0])
     if not visible:
-        raise DataError(f"{source}: holds no {suffix} file")
+        raise DataError(f"{source}: holds no {' or '.join(suffixes)} file")
     return visible
 
 
-def _file_reader(path: Path) -> Callable[[], bytes]:
+def file_reader(path: Path) -> Callable[[], bytes]:
+    """Return a function that reads a file, and raises DataError where it cannot or the file is too large for a clip."""
+
     def read() -> bytes:
         try:
             size = path.stat().st_size

@@ -1,0 +1,48 @@
+"""Skeleton layouts: joint names in file order, bones, mirror pairs and the joints that orient a body."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from crrl_fast.data.layouts.description import read_layout
+from crrl_fast.data.layouts.known import CMU31, COCO17, KINECT20, LAYOUTS, MEDIAPIPE33, NTU25, OPENPOSE18
+from crrl_fast.data.layouts.layout import Layout
+from crrl_fast.errors import DataError
+
+__all__ = [
+    "CMU31",
+    "COCO17",
+    "KINECT20",
+    "LAYOUTS",
+    "MEDIAPIPE33",
+    "NTU25",
+    "OPENPOSE18",
+    "Layout",
+    "get_layout",
+    "read_layout",
+    "resolve_layout",
+]
+
+
+def get_layout(name: str) -> Layout:
+    """Return the layout called ``name``.
+
+    Raises:
+        DataError: no layout has that name.
+    """
+    if name not in LAYOUTS:
+        raise DataError(
+            f"unknown joint layout {name!r}: choose one of {', '.join(LAYOUTS)}, or describe yours in a .toml file"
+        )
+    return LAYOUTS[name]
+
+
+def resolve_layout(name_or_file: str) -> Layout:
+    """Return a known layout by its name, or read a layout of the user's own from a ``.toml`` file.
+
+    Raises:
+        DataError: no layout has that name, or the file is not a layout's description.
+    """
+    if name_or_file.endswith(".toml"):
+        return read_layout(Path(name_or_file))
+    return get_layout(name_or_file)
