@@ -32,11 +32,14 @@ DEFAULT_FPS = 30.0
 _FLOOR, _CAPTION = "#d9d9d9", "#595959"
 _STRIP_POSES = 9
 _MARGIN = 0.12  # of a pose's height, around the picture
+_POINT_MARGIN = 0.1  # metres, around a body whose joints all lie in one point
+_CHARACTER = 0.0082  # inches that a letter is wide for each point of its size
 _POSE_INCHES, _HEADER_INCHES = 2.0, 0.32
 _NARROWEST_INCHES, _WIDEST_INCHES = 5.0, 14.0
 _DPI = 130
 _GIF_INCHES, _GIF_DPI = 3.4, 100
 _GIF_COLOURS = 64
+_EDGE, _LEGEND_INCHES, _FONT_SIZE = 0.08, 0.9, 8
 
 
 @dataclass(frozen=True)
@@ -105,14 +108,16 @@ def draw_strip(
     limits = [_limits(flat[frame][present[frame]]) for frame in frames]
     bottom, top = _limits(flat[frames][present[frames]])[:, 1]
     widths = [box[1, 0] - box[0, 0] for box in limits]
-    margin = _MARGIN * max(top - bottom, *widths)
+    margin = _MARGIN * max(top - bottom, *widths) or _POINT_MARGIN
     column = max(widths) + margin * coords.shape[1]
     for place, (frame, box) in enumerate(zip(frames, limits, strict=True)):
         middle = (place + 0.5) * column
         shift = np.array([middle - box[:, 0].mean(), 0], dtype=np.float32)
         for body in np.flatnonzero(present[frame])[::-1]:  # the main body in front
             draw_pose(axes, flat[frame, body] + shift, layout, BODIES[body % len(BODIES)], scale)
-        axes.text(middle, bottom - margin, f"{frame + 1}", ha="center", va="top", color=_CAPTION, fontsize=8 * scale)
+        axes.text(
+            middle, bottom - margin, f"{frame + 1}", ha="center", va="top", color=_CAPTION, fontsize=_FONT_SIZE * scale
+        )
     if view != "top":
         axes.axhline(bottom - 0.4 * margin, color=_FLOOR, linewidth=scale, zorder=1)
     width, height = column * len(frames), top - bottom + 3.5 * margin
@@ -131,7 +136,9 @@ def strip(coords: Coords, layout: Layout, title: str, *, view: str = "front") ->
     height = body + _HEADER_INCHES
     figure.set_size_inches(max(body * ratio, _NARROWEST_INCHES), height)
     axes.set_position((0, 0, 1, body / height))
-    _entitle(figure, title, coords.shape[1])
+    legend = figure.get_figwidth() - _LEGEND_INCHES * min(coords.shape[1], len(BODIES))
+    _explain_colours(figure, coords.shape[1], left=legend, up=height - _HEADER_INCHES / 2)
+    _entitle(figure, title, legend)
     return figure
 
 
@@ -143,15 +150,16 @@ def animation(coords: Coords, layout: Layout, title: str, *, view: str = "front"
 
     flat, present = project(coords, layout, view)
     low, high = _limits(flat[present])
-    margin = _MARGIN * max(high - low)
+    margin = _MARGIN * max(high - low) or _POINT_MARGIN
     ratio = (high[0] - low[0] + 2 * margin) / (high[1] - low[1] + 2 * margin)
     width = _GIF_INCHES * float(np.clip(ratio, 1.2, 2.4))
     height = _GIF_INCHES + _HEADER_INCHES
     figure = Figure(figsize=(width, height), dpi=_GIF_DPI)
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, _GIF_INCHES / height))
-    _entitle(figure, title, coords.shape[1])
-    counter = figure.text(0.99, 0.02, "", ha="right", va="bottom", fontsize=8, color=_CAPTION)
+    _entitle(figure, title, width - _EDGE)
+    _explain_colours(figure, coords.shape[1], left=_EDGE, up=1.5 * _EDGE)
+    counter = figure.text(0.99, 0.02, "", ha="right", va="bottom", fontsize=_FONT_SIZE, color=_CAPTION)
     pictures = []
     for frame in range(len(flat)):
         axes.clear()
@@ -257,14 +265,18 @@ def _frame_axes(axes: Axes, across: tuple[float, float], up: tuple[float, float]
     axes.set_axis_off()
 
 
-def _entitle(figure: Figure, title: str, bodies: int) -> None:
-    """Write the title at the top left, and at the top right which colour is which side."""
+def _entitle(figure: Figure, title: str, right: float) -> None:
+    """Write the title at the top left, small enough to end before ``right`` inches."""
     width, height = figure.get_size_inches()
-    up = 1 - 0.5 * _HEADER_INCHES / height
-    figure.text(0.08 / width, up, title, ha="left", va="center", fontsize=8)
-    place = 1 - 0.08 / width
-    for colours in BODIES[: min(bodies, len(BODIES))][::-1]:
-        for name, colour in (("right", colours.right), ("left", colours.left)):
-            figure.text(place, up, name, ha="right", va="center", fontsize=8, color=colour, weight="bold")
-            place -= (0.075 * len(name) + 0.06) / width
-        place -= 0.1 / width
+    size = min(_FONT_SIZE, (right - 2 * _EDGE) / (_CHARACTER * len(title)))
+    figure.text(_EDGE / width, 1 - _HEADER_INCHES / 2 / height, title, ha="left", va="center", fontsize=size)
+
+
+def _explain_colours(figure: Figure, bodies: int, *, left: float, up: float) -> None:
+    """Write which colour is which side, body after body, from ``left`` inches on and at ``up`` inches."""
+    width, height = figure.get_size_inches()
+    for colours in BODIES[:bodies]:
+        for offset, name, colour in ((0.0, "left", colours.left), (0.34, "right", colours.right)):
+            place = (left + offset) / width
+            figure.text(place, up / height, name, va="center", fontsize=_FONT_SIZE, color=colour, weight="bold")
+        left += _LEGEND_INCHES

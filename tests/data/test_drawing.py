@@ -125,3 +125,10 @@ def test_a_missing_package_is_named_with_its_cure(tmp_path, walk, monkeypatch, m
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(CrrlError, match=rf"{missing}.*pip install 'crrl-fast\[plot\]'"):
         draw_clip(tmp_path / "clip.png", walk, NTU25, "x")
+
+
+@pytest.mark.parametrize("kind", ["png", "gif"])
+def test_a_body_without_extent(tmp_path, kind):
+    path = tmp_path / f"point.{kind}"
+    draw_clip(path, np.ones((3, 1, 20, 3), dtype=np.float32), KINECT20, "a point")
+    assert len(Image.open(path).convert("RGB").getcolors(1 << 24)) > 3
