@@ -114,8 +114,12 @@ def prepare(
     store = Store.open(path)
     _print(f"{path}: {len(store)} clips, {len(store.frames)} frames, {store.num_classes} classes, {store.layout.name}")
     for split in store.info.splits:
-        train, test = store.split(split)
-        _print(f"split {split}: {len(train)} training clips, {len(test)} test clips")
+        try:
+            train, test = store.split(split)
+        except ConfigError as problem:  # files that are only a part of the data set
+            _print(f"no split {split}: {problem}")
+        else:
+            _print(f"split {split}: {len(train)} training clips, {len(test)} test clips")
 
 
 @app.command("inspect")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import math
-import tokenize
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from crrl_fast.data.readers.npy_header import HEADER_ERRORS, Header, check_packing, read_header
 from crrl_fast.data.readers.pickled_arrays import PLAIN_KINDS, AnyArray
 from crrl_fast.data.readers.pickles import unpickle
 from crrl_fast.data.readers.source import ARCHIVE_ERRORS
@@ -25,17 +24,7 @@ MAX_LOADED = 1 << 30
 
 _MAX_ROW = 1 << 28
 _BLOCK = 1 << 20
-_MAX_HEADER = 10_000
-# A padded data set packs to a tenth or less; zeros alone, to a thousandth.
-_MAX_RATIO = 300
-_RATIO_MATTERS = 1 << 26
-
-_HEADERS: dict[tuple[int, int], tuple[int, Callable[[IO[bytes]], tuple[tuple[int, ...], bool, np.dtype[Any]]]]] = {
-    (1, 0): (2, np.lib.format.read_array_header_1_0),
-    (2, 0): (4, np.lib.format.read_array_header_2_0),
-}
-# The header is a Python literal.
-_UNREADABLE = (*ARCHIVE_ERRORS, SyntaxError, TypeError, tokenize.TokenError)
+_UNREADABLE = (*ARCHIVE_ERRORS, *HEADER_ERRORS)
 
 
 @dataclass(frozen=True)
@@ -95,8 +84,8 @@ def open_npy(path: Path) -> Array:
     where = str(path)
     with _reporting(where), path.open("rb") as file:
         size = path.stat().st_size
-        shape, fortran, dtype = _read_header(where, file, size)
-        offset = file.tell()
+        header = _read_header(where, file, size)
+    shape, dtype, offset = header.shape, header.dtype, header.offset
 
     def rows() -> Iterator[AnyArray]:
         if dtype.kind == "O":
@@ -104,7 +93,7 @@ def open_npy(path: Path) -> Array:
                 file.seek(offset)
                 array = _unpickle_array(where, file, size - offset, shape)
             yield from array
-        elif fortran:
+        elif header.fortran_order:
             yield from np.memmap(path, dtype, "r", offset, shape, "F")
         else:
             with path.open("rb") as file:
@@ -131,14 +120,10 @@ def open_npz(path: Path) -> dict[str, Array]:
 def _open_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
     where = f"{path}: {member.filename}"
     size = member.file_size
-    if size > max(_RATIO_MATTERS, _MAX_RATIO * member.compress_size):
-        raise DataError(
-            f"{where} unpacks from {member.compress_size} to {size} bytes, beyond {_MAX_RATIO} times as many: a zip "
-            "bomb, or empty; if it is right, save it with np.savez, uncompressed"
-        )
+    check_packing(where, member)
     with archive.open(member) as file:
-        shape, fortran, dtype = _read_header(where, file, size)
-        offset = file.tell()
+        header = _read_header(where, file, size)
+    shape, dtype, offset = header.shape, header.dtype, header.offset
 
     def rows() -> Iterator[AnyArray]:
         with zipfile.ZipFile(path) as again, again.open(member) as file:
@@ -147,7 +132,7 @@ def _open_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
                 if size > MAX_LOADED:
                     raise DataError(f"{where}: {size} bytes of objects; save it as a .npy file of its own")
                 yield from _unpickle_array(where, file, size - offset, shape)
-            elif fortran:
+            elif header.fortran_order:
                 if size > MAX_LOADED:
                     raise DataError(f"{where}: in Fortran order; save it in C order (np.ascontiguousarray)")
                 yield from np.frombuffer(file.read(), dtype).reshape(shape, order="F")
@@ -174,25 +159,11 @@ def _unpickle_array(where: str, file: IO[bytes], size: int, shape: tuple[int, ..
     return array
 
 
-def _read_header(where: str, file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read the header of a ``.npy`` file of ``size`` bytes, and check that its array is there and plain."""
-    magic = file.read(8)
-    if not magic.startswith(b"\x93NUMPY") or len(magic) != 8:
-        raise DataError(f"{where}: no .npy array")
-    if (magic[6], magic[7]) not in _HEADERS:
-        raise DataError(f"{where}: .npy format {magic[6]}.{magic[7]} holds no plain array")
-    width, parse = _HEADERS[magic[6], magic[7]]
-    length = file.read(width)
-    header_size = int.from_bytes(length, "little")
-    if header_size > _MAX_HEADER:
-        raise DataError(f"{where}: a header of {header_size} bytes is damaged")
-    shape, fortran, dtype = parse(io.BytesIO(length + file.read(header_size)))
-    if dtype.kind not in PLAIN_KINDS or dtype.itemsize == 0 or not shape or min(shape) < 0 or 0 in shape[1:]:
-        raise DataError(f"{where}: shape {shape} of {dtype} is no array of numbers")
-    expected = 8 + width + header_size + math.prod(shape) * dtype.itemsize
-    if dtype.kind != "O" and expected > size:
-        raise DataError(f"{where}: shape {shape} of {dtype} makes {expected} bytes, but there are {size}: cut short?")
-    return shape, fortran, dtype
+def _read_header(where: str, file: IO[bytes], size: int) -> Header:
+    header = read_header(where, file, size, PLAIN_KINDS)
+    if not header.shape or 0 in header.shape[1:]:
+        raise DataError(f"{where}: shape {header.shape} of {header.dtype} is no array of numbers")
+    return header
 
 
 @contextmanager

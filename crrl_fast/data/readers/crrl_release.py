@@ -55,7 +55,13 @@ def read(request: Request) -> Recording:
 
 def _open(path: Path) -> Array:
     array = open_npy(path)
-    if array.dtype.kind not in "biufO" or len(array.shape) not in ((1, 3) if array.dtype.kind == "O" else (3,)):
+    # Plain numbers end in D; three there are the coordinates of a joint, in a single clip (T, V, 3) of another layout.
+    is_layout = (
+        len(array.shape) in (1, 3)
+        if array.dtype.kind == "O"
+        else array.dtype.kind in "biuf" and len(array.shape) == 3 and array.shape[2] > 3
+    )
+    if not is_layout:
         raise DataError(
             f"{path}: {array.dtype} of shape {array.shape}, expected clips as objects, or (N, T, D) numbers"
         )

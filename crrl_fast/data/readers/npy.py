@@ -5,59 +5,35 @@ from __future__ import annotations
 import io
 import math
 import mmap
-import tokenize
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from crrl_fast.data.readers.npy_header import MAX_HEADER, Header, check_packing, read_header
+from crrl_fast.data.readers.source import ARCHIVE_ERRORS
 from crrl_fast.errors import DataError
 
 Array = npt.NDArray[Any]
 
-_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-_HEADER_BYTES = 1 << 14  # NumPy itself reads no header above 10,000
-# Numbers pack to a tenth or less, zeros alone to a thousandth; small ones may pack as they like.
-_MAX_RATIO = 300
-_RATIO_MATTERS = 1 << 26
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a ``.npy`` file says of its array, and where that begins."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    fortran_order: bool
-    offset: int
+_KINDS = "iufSU"  # numbers, and text for names
+_START = MAX_HEADER + 12  # of a file: all of its header
 
 
 def parse_header(where: str, content: bytes, size: int) -> Header:
     """Return the header at the start of a ``.npy`` file of ``size`` bytes.
 
     Raises:
-        DataError: it is none, the file is shorter than it says, or the array is empty or of other values than numbers
-            or text.
+        DataError: see ``read_header``; or the array is empty.
     """
-    stream = io.BytesIO(content[:_HEADER_BYTES])
-    try:
-        shape, fortran_order, dtype = _HEADERS[np.lib.format.read_magic(stream)](stream)
-    except (ValueError, TypeError, LookupError, SyntaxError, tokenize.TokenError, RecursionError, MemoryError) as error:
-        raise DataError(f"{where}: not a .npy array ({error})") from error
-    if dtype.hasobject:
-        raise DataError(f"{where}: holds Python objects, not numbers: save numbers, or a file for each clip")
-    if dtype.kind not in "iufSU" or dtype.itemsize == 0 or min(shape, default=1) < 1:
-        raise DataError(f"{where}: shape {shape} of {dtype} is no array of numbers")
-    expected = stream.tell() + math.prod(shape) * dtype.itemsize
-    if expected > size:
-        raise DataError(f"{where}: shape {shape} of {dtype} makes {expected} bytes, but there are {size}: cut short?")
-    return Header(shape, dtype, fortran_order, stream.tell())
+    header = read_header(where, io.BytesIO(content[:_START]), size, _KINDS)
+    if 0 in header.shape:
+        raise DataError(f"{where}: shape {header.shape} of {header.dtype} is no array of numbers")
+    return header
 
 
 def parse_npy(where: str, content: bytes | mmap.mmap) -> Array:
@@ -66,7 +42,7 @@ def parse_npy(where: str, content: bytes | mmap.mmap) -> Array:
     Raises:
         DataError: see ``parse_header``.
     """
-    header = parse_header(where, content[:_HEADER_BYTES], len(content))
+    header = parse_header(where, content[:_START], len(content))
     flat = np.frombuffer(content, header.dtype, math.prod(header.shape), header.offset)
     return flat.reshape(header.shape, order="F" if header.fortran_order else "C")
 
@@ -105,7 +81,7 @@ class Npz:
 
     def header(self, key: str) -> Header:
         """Return what is under a key, unread; raises DataError as ``parse_header`` does."""
-        return parse_header(f"{self.where}: {key}", self._read(key, _HEADER_BYTES), self._members[key].file_size)
+        return parse_header(f"{self.where}: {key}", self._read(key, _START), self._members[key].file_size)
 
     def array(self, key: str) -> Array:
         """Return the array under a key; raises DataError as ``parse_npy`` does."""
@@ -113,11 +89,7 @@ class Npz:
 
     def _read(self, key: str, size: int) -> bytes:
         member = self._members[key]
-        if member.file_size > max(_RATIO_MATTERS, _MAX_RATIO * member.compress_size):
-            raise DataError(
-                f"{self.where}: {key} unpacks from {member.compress_size} to {member.file_size} bytes: a zip bomb? "
-                "If it is right, save it uncompressed"
-            )
+        check_packing(f"{self.where}: {key}", member)
         with _damage_reported(f"{self.where}: {key}"), self._archive.open(member) as file:
             return file.read(size)
 
@@ -139,5 +111,5 @@ def open_npz(where: str, file: Path | IO[bytes]) -> Iterator[Npz]:
 def _damage_reported(where: str) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError, OverflowError) as error:
+    except ARCHIVE_ERRORS as error:
         raise DataError(f"{where}: cannot read this archive ({error})") from error
