@@ -24,7 +24,7 @@ def test_raw_ntu_clips_survive_every_layout(tmp_path, real_data, layout):
     folder = tmp_path / "xsub"
     folder.mkdir()
     source = WRITERS[layout](folder, clips, max(len(clip.coords) for clip in clips))
-    again, found = catalog.open_recording("ntu60", source)
+    again, _ = catalog.open_recording("ntu60", source)
     by_coords = {clip.coords.tobytes(): clip for clip in again.clips}
     assert len(by_coords) == len(clips)
     for clip in clips:
