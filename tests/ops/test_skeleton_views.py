@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from crrl_fast import reference
-from crrl_fast.data.readers.ucla import read_clips
+from crrl_fast.data.catalog import open_recording
 from crrl_fast.ops import ViewParams, sample_view_params, skeleton_views
 from crrl_fast.views import (
     PRESETS,
@@ -161,7 +161,8 @@ def test_parameters_by_hand_equal_the_reference(device, data):
 
 
 def test_a_real_clip(device, real_data):
-    clips = list(islice(read_clips(real_data("nw_ucla_all_sqe.zip")), 6))
+    recording, _ = open_recording("ucla", real_data("nw_ucla_all_sqe.zip"))
+    clips = list(islice(recording.clips, 6))
     frames = torch.cat([torch.tensor(clip.coords).flatten(1) for clip in clips]).to(device)
     offsets = torch.tensor([0, *(len(clip.coords) for clip in clips)], device=device).cumsum(0)
     index = torch.arange(6, device=device)
