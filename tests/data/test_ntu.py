@@ -2,8 +2,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from crrl_fast import _ext
 from crrl_fast.data import catalog
@@ -13,6 +11,7 @@ from crrl_fast.data.readers.ntu import plain
 from crrl_fast.data.readers.ntu.protocol import NTU60, NTU120, load_missing
 from crrl_fast.errors import DataError
 from tests.data.ntu_files import FIRST_ID, mutate, ntu_text, standing, write_ntu
+from tests.property_based import given, settings, st
 
 NAME = "S001C002P003R001A004.skeleton"
 

@@ -2,8 +2,6 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from crrl_fast.data.layouts import KINECT20
 from crrl_fast.data.preprocess import (
@@ -18,6 +16,7 @@ from crrl_fast.data.preprocess import (
     steps_from_record,
 )
 from crrl_fast.errors import ConfigError, DataError
+from tests.property_based import given, st
 
 V = KINECT20.num_joints
 

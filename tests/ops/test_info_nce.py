@@ -1,12 +1,11 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from crrl_fast import reference
 from crrl_fast.models import MomentumQueue
 from crrl_fast.ops import queue_info_nce
+from tests.property_based import HealthCheck, given, settings, st
 
 HALVES = (torch.float16, torch.bfloat16)
 DTYPES = (torch.float32, *HALVES)

@@ -1,10 +1,9 @@
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from crrl_fast import reference
 from crrl_fast.ops import motion_diff
+from tests.property_based import HealthCheck, given, settings, st
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 

@@ -2,8 +2,6 @@ from itertools import islice
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from crrl_fast import reference
 from crrl_fast.data.catalog import open_recording
@@ -27,6 +25,7 @@ from crrl_fast.views import (
     SpatialFlip,
     TimeFlip,
 )
+from tests.property_based import HealthCheck, given, settings, st
 
 DTYPES = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
 PARTS = {
