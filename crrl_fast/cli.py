@@ -105,9 +105,9 @@ def prepare(
     for problem in findings.problems:
         _print(problem)
     for why, count in findings.skipped.items():
-        _print(f"left out: {count} clips, {why}")
+        _print(f"left out: {_number(count, 'clip')}, {why}")
     if check:
-        _print(f"{findings.taken} clips can be read, {len(findings.problems)} problems")
+        _print(f"{_number(findings.taken, 'clip')} can be read, {_number(len(findings.problems), 'problem')}")
         if findings.problems:
             raise typer.Exit(USER_ERROR)
         return
@@ -308,6 +308,10 @@ def main() -> NoReturn:
 def _fail(message: str, code: int) -> NoReturn:
     print(f"crrl-fast: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _print(line: str) -> None:

@@ -77,9 +77,9 @@ def test_prepare_ntu60_from_a_folder_of_raw_files(crrl, tmp_path):
     assert code == 0
     for line in (
         "raw: NTU RGB+D: 5 raw skeleton files",
-        "left out: 1 clips, of actions above 60, which NTU RGB+D 60 does not have",
-        "left out: 1 clips, on the authors' list of missing or incomplete skeletons",
-        "left out: 1 clips, without a body in any frame",
+        "left out: 1 clip, of actions above 60, which NTU RGB+D 60 does not have",
+        "left out: 1 clip, on the authors' list of missing or incomplete skeletons",
+        "left out: 1 clip, without a body in any frame",
         "ntu60.safetensors: 2 clips, 24 frames, 60 classes, ntu25",
         "split xsub: 1 training clips, 1 test clips",
         "split xview: 1 training clips, 1 test clips",
@@ -241,7 +241,7 @@ def test_prepare_says_what_it_recognised_and_checks_or_skips(crrl, tmp_path):
     assert code == 2
     assert "NW-UCLA: 3 JSON clips" in out
     assert "a01_s02_e00_v01.json: nan at frame 0" in out
-    assert "2 clips can be read, 1 problems" in out
+    assert "2 clips can be read, 1 problem" in out
     code, out, _ = crrl("prepare", "ucla", folder, "--skip-bad", "--out", tmp_path / "two.safetensors")
     assert code == 0
     assert "a01_s02_e00_v01.json: nan at frame 0" in out

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from crrl_fast.data.clip import Clip
 from crrl_fast.data.info import StoreInfo
 from crrl_fast.data.packing import Packer
@@ -66,7 +68,8 @@ def write(
         on_progress()
 
     options = {"report": findings.report} if skip_bad else {}
-    return write_store(path, recording, dataset=dataset, steps=steps, on_clip=taken, **options)
+    with _quiet():
+        return write_store(path, recording, dataset=dataset, steps=steps, on_clip=taken, **options)
 
 
 def check(
@@ -74,10 +77,16 @@ def check(
 ) -> None:
     """Read all clips of a recording that was opened with ``findings.report`` and note every problem; write nothing."""
     packer = Packer(dataset, recording.layout, len(recording.class_names), (), sink=lambda frames: None)
-    for clip in recording.clips:
-        try:
-            packer.add(clip)
-            findings.taken += 1
-        except DataError as problem:
-            findings.report(problem)
-        on_progress()
+    with _quiet():
+        for clip in recording.clips:
+            try:
+                packer.add(clip)
+                findings.taken += 1
+            except DataError as problem:
+                findings.report(problem)
+            on_progress()
+
+
+def _quiet() -> np.errstate:
+    """Return a context without NumPy's warnings: what a damaged number leads to is found and reported in its clip."""
+    return np.errstate(all="ignore")
