@@ -88,7 +88,7 @@ def prepare(name: str, source: Path | None, steps: Sequence[Step] = DEFAULT_STEP
 
 
 def open_data(data: str) -> tuple[Store, Path]:
-    """Open a store by data set name or path; the embedded ``demo`` is generated at its first use.
+    """Open a store by data set name or path; the embedded ``demo`` is generated where there is none of this version.
 
     Raises:
         DataError: there is no such store, or it is not readable; the message says how to make one.
@@ -97,14 +97,21 @@ def open_data(data: str) -> tuple[Store, Path]:
     if path.suffix == ".safetensors" or path.is_file():
         return Store.open(path), path
     path = default_path(data)
+    if data == DEMO:
+        return _open_demo(path), path
     if not path.is_file():
-        if data == DEMO:
-            prepare(DEMO, None).save(path)
-        elif data in NAMES:
+        if data in NAMES:
             raise DataError(f"no store {path}: make it with `crrl-fast prepare {data} SOURCE`, or set CRRL_DATA")
-        else:
-            raise DataError(
-                f"no data set {data!r}: neither a file, nor {path}, nor one of {', '.join(NAMES)}; "
-                "set CRRL_DATA to the folder of your stores"
-            )
+        raise DataError(
+            f"no data set {data!r}: neither a file, nor {path}, nor one of {', '.join(NAMES)}; "
+            "set CRRL_DATA to the folder of your stores"
+        )
     return Store.open(path), path
+
+
+def _open_demo(path: Path) -> Store:
+    try:
+        return Store.open(path)
+    except DataError:  # missing, damaged, or left by a version with another store format
+        prepare(DEMO, None).save(path)
+        return Store.open(path)

@@ -21,6 +21,12 @@ def test_demo_is_generated_once_and_kept(folder):
     assert len(train) > len(test) > 0
 
 
+def test_demo_is_made_anew_where_its_store_cannot_be_read(folder):
+    (folder / "demo.safetensors").write_bytes(b"of another version")
+    store, _ = catalog.open_data("demo")
+    assert len(store) == 960
+
+
 def test_stores_are_found_by_name_and_by_path(folder, tiny_store):
     tiny_store.save(folder / "ntu60.safetensors")
     by_name, _ = catalog.open_data("ntu60")
