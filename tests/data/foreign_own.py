@@ -10,6 +10,7 @@ import numpy as np
 from crrl_fast.data.layouts import CMU31
 from crrl_fast.data.readers import READERS, Request
 from crrl_fast.errors import DataError
+from tests.data.mutations import mutate_file
 
 # A figure at rest in CMU's manner: direction, length, axes and degrees of freedom that are not those of any file.
 CMU_DOF = dict.fromkeys(CMU31.joints[1:], "rx ry rz") | {
@@ -134,7 +135,7 @@ def survive_mutations(reader, files, seeds, **request):
     for seed in seeds:
         rng = np.random.default_rng(seed)
         path = files[int(rng.integers(len(files)))]
-        path.write_bytes(mutate(rng, contents[path]))
+        path.write_bytes(mutate_file(path.name, contents[path], rng))
         problems = []
         try:
             READERS[reader].recognise(source)
@@ -153,37 +154,6 @@ def survive_mutations(reader, files, seeds, **request):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return outcomes, peak
-
-
-_ODD = (b"nan", b"-1", b"1e999", b"", b"0", b"99999999999999999999", b"x", b",", b"\n", b"\xff", b"[" * 3000, b"1e-320")
-
-
-def mutate(rng, content):
-    """Return ``content`` with one to four changes: bytes flipped, cut out, doubled, put in, or a number made odd."""
-    data = bytearray(content)
-    for _ in range(int(rng.integers(1, 5))):
-        if not data:
-            break
-        start = int(rng.integers(len(data)))
-        end = min(len(data), start + int(rng.integers(1, 40)))
-        match int(rng.integers(7)):
-            case 0:
-                data[start] ^= 1 << int(rng.integers(8))
-            case 1:
-                del data[start:end]
-            case 2:
-                data[start:start] = data[start:end]
-            case 3:
-                data[start:start] = rng.bytes(int(rng.integers(1, 20)))
-            case 4:
-                data = data[:start]
-            case 5:
-                data[start:end] = _ODD[int(rng.integers(len(_ODD)))]
-            case _:
-                line = data.rfind(b"\n", 0, start) + 1
-                after = data.find(b"\n", start) + 1 or len(data)
-                del data[line:after]
-    return bytes(data)
 
 
 def _write_text(path, text):

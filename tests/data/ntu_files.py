@@ -44,23 +44,3 @@ def standing(frames: int, motion: float = 1.0, seed: int = 0) -> np.ndarray:
     walk -= walk.mean(axis=0)
     walk *= motion / max(float(np.sqrt(walk.var(axis=0).sum())), 1e-9)
     return (joints + walk + (0, 0, 3.5)).astype(np.float32)
-
-
-WORDS = (b"", b"NaN", b"-1", b"0", b"25", b"1e999", b"9" * 23, b"\x00", b"\xff\xfe", b"\r", b"\n", b" ")
-
-
-def mutate(rng: np.random.Generator, content: bytes) -> bytes:
-    """Return ``content`` with one to three changes: cut off, a part lost or doubled, bytes or a word put in."""
-    for _ in range(rng.integers(1, 4)):
-        at, to = sorted(rng.integers(0, len(content) + 1, 2).tolist())
-        near = at + int(rng.integers(12))
-        noise = bytes(rng.integers(0, 256, 3, dtype=np.uint8))
-        begin, between, end = [
-            (at, b"", len(content)),
-            (at, b"", to),
-            (to, b"", at),
-            (at, noise, near),
-            (at, WORDS[rng.integers(len(WORDS))], near),
-        ][rng.integers(5)]
-        content = content[:begin] + between + content[end:]
-    return content

@@ -1,3 +1,4 @@
+import pickle
 import zipfile
 import zlib
 
@@ -5,6 +6,8 @@ import numpy as np
 import pytest
 
 from crrl_fast.data.readers.arrays import open_npy, open_npz
+from crrl_fast.data.readers.npy import parse_npy
+from crrl_fast.data.readers.pickles import load_pickle
 from crrl_fast.errors import DataError
 
 ARRAYS = {
@@ -121,3 +124,21 @@ def test_what_must_be_whole_is_bounded(tmp_path, monkeypatch):
     assert zlib.crc32(np.array(list(members["swapped"].rows())).tobytes()) == zlib.crc32(
         ARRAYS["swapped"].astype("<f8")
     )
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_text_that_is_none_is_refused(tmp_path, order):
+    path = tmp_path / "names.npy"
+    np.save(path, np.array(["ab", "cd"]).astype(f"{order}U2"))
+    content = bytearray(path.read_bytes())
+    content[-4:] = b"\xff" * 4
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="character 4294967295, which does not exist"):
+        open_npy(path).load()
+    with pytest.raises(DataError, match="character 4294967295, which does not exist"):
+        parse_npy("names", bytes(content))
+    bad = np.frombuffer(bytes(content[-8:]), f"{order}U2")
+    for hostile in (bad, [bad[:1]]):
+        (tmp_path / "names.pkl").write_bytes(pickle.dumps(hostile))
+        with pytest.raises(DataError, match="does not exist"):
+            load_pickle(tmp_path / "names.pkl")

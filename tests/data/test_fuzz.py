@@ -27,8 +27,6 @@ def keep(tmp_path_factory):
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_damaged_sources_end_in_clips_or_problems(name, keep):
-    if LAYOUTS[name].reader not in readers.READERS:
-        pytest.skip(f"{name} has no reader")
     outcomes, failures = fuzz.run([name], range(MUTATIONS_EACH), keep)
     assert not failures, "\n\n".join(map(str, failures))
     assert outcomes[name].total() == MUTATIONS_EACH
@@ -37,8 +35,6 @@ def test_damaged_sources_end_in_clips_or_problems(name, keep):
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_samples_are_read_whole(name, tmp_path):
-    if LAYOUTS[name].reader not in readers.READERS:
-        pytest.skip(f"{name} has no reader")
     source = fuzz.write_sample(name, tmp_path / "sample")
     assert fuzz.outcome_of(name, source, collect=False) == "clips"
     assert fuzz.outcome_of(name, source, collect=True) == "clips"

@@ -6,7 +6,6 @@
 import os
 import resource
 import shutil
-import warnings
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from crrl_fast.data import catalog, preparation
 from crrl_fast.data.readers import READERS
 from crrl_fast.errors import DataError
 from tests.data.foreign import make_clips, write_crrl, write_ctrgcn, write_pyskl, write_stgcn
+from tests.data.mutations import mutate_file
 
 COUNT = int(os.environ.get("CRRL_MUTATIONS", "40"))
 CLIPS = make_clips(6)
@@ -35,17 +35,6 @@ VARIANTS = {
 }
 
 
-def mutate(content, rng):
-    """Cut a file short, or set some of its bytes: anywhere, or where headers stand."""
-    if rng.integers(4) == 0:
-        return content[: rng.integers(len(content) + 1)]
-    content = bytearray(content)
-    places = [(0, len(content)), (0, min(400, len(content))), (max(0, len(content) - 300), len(content))]
-    for _ in range(rng.integers(1, 6)):
-        content[rng.integers(*places[rng.integers(3)])] = rng.integers(256)
-    return bytes(content)
-
-
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_damaged_files_end_in_clips_or_in_an_error(tmp_path, variant):
     source = VARIANTS[variant](tmp_path)
@@ -56,21 +45,19 @@ def test_damaged_files_end_in_clips_or_in_an_error(tmp_path, variant):
     outcomes = set()
     for _ in range(COUNT):
         i = rng.integers(len(files))
-        files[i].write_bytes(mutate(contents[i], rng))
+        files[i].write_bytes(mutate_file(files[i].name, contents[i], rng))
         findings = preparation.Findings()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # NumPy's, of headers that look like those of Python 2
-            for reader in READERS.values():
-                reader.recognise(source)
-            try:
-                recording, _ = catalog.open_recording(
-                    "ntu60", source, layout=variant.split(",")[0], report=findings.report, skip=findings.skip
-                )
-                preparation.check(recording, findings, dataset="ntu60")
-                outcomes.add("problems" if findings.problems else "clips")
-            except DataError:
-                outcomes.add("error")
+        for reader in READERS.values():
+            reader.recognise(source)
+        try:
+            recording, _ = catalog.open_recording(
+                "ntu60", source, layout=variant.split(",")[0], report=findings.report, skip=findings.skip
+            )
+            preparation.check(recording, findings, dataset="ntu60")
+            outcomes.add("problems" if findings.problems else "clips")
+        except DataError:
+            outcomes.add("error")
         files[i].write_bytes(contents[i])
-    assert outcomes >= {"clips", "error"}
+    assert outcomes - {"clips"}  # damage was done, and was noticed
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < MOST_GROWTH
     shutil.rmtree(tmp_path)

@@ -10,7 +10,8 @@ from crrl_fast.data.readers import ntu
 from crrl_fast.data.readers.ntu import plain
 from crrl_fast.data.readers.ntu.protocol import NTU60, NTU120, load_missing
 from crrl_fast.errors import DataError
-from tests.data.ntu_files import FIRST_ID, mutate, ntu_text, standing, write_ntu
+from tests.data.mutations import mutate_file
+from tests.data.ntu_files import FIRST_ID, ntu_text, standing, write_ntu
 from tests.property_based import given, settings, st
 
 NAME = "S001C002P003R001A004.skeleton"
@@ -359,7 +360,7 @@ def test_numbers_are_rounded_as_python_and_numpy_do(value, form):
 
 def test_mutated_files_end_in_clips_or_in_problems(tmp_path):
     rng = np.random.default_rng(0)
-    contents = [mutate(rng, GOOD.encode()) for _ in range(400)]
+    contents = [mutate_file(NAME, GOOD.encode(), rng) for _ in range(400)]
     parsed = sum(not isinstance(assert_same(content), str) for content in contents)
     assert 0 < parsed < len(contents)
     for i, content in enumerate(contents):

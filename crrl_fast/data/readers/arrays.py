@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from crrl_fast.data.readers.npy_header import HEADER_ERRORS, Header, check_packing, read_header
+from crrl_fast.data.readers.npy_header import HEADER_ERRORS, Header, check_packing, check_text, read_header
 from crrl_fast.data.readers.pickled_arrays import PLAIN_KINDS, AnyArray
 from crrl_fast.data.readers.pickles import unpickle
 from crrl_fast.data.readers.source import ARCHIVE_ERRORS
@@ -94,7 +94,7 @@ def open_npy(path: Path) -> Array:
                 array = _unpickle_array(where, file, size - offset, shape)
             yield from array
         elif header.fortran_order:
-            yield from np.memmap(path, dtype, "r", offset, shape, "F")
+            yield from check_text(np.memmap(path, dtype, "r", offset, shape, "F"))
         else:
             with path.open("rb") as file:
                 file.seek(offset)
@@ -135,7 +135,7 @@ def _open_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
             elif header.fortran_order:
                 if size > MAX_LOADED:
                     raise DataError(f"{where}: in Fortran order; save it in C order (np.ascontiguousarray)")
-                yield from np.frombuffer(file.read(), dtype).reshape(shape, order="F")
+                yield from check_text(np.frombuffer(file.read(), dtype).reshape(shape, order="F"))
             else:
                 yield from _stream_rows(where, file, shape, dtype)
 
@@ -149,7 +149,7 @@ def _stream_rows(where: str, file: IO[bytes], shape: tuple[int, ...], dtype: np.
     block = max(1, _BLOCK // row)
     for start in range(0, shape[0], block):
         count = min(block, shape[0] - start)
-        yield from np.frombuffer(file.read(count * row), dtype).reshape(count, *shape[1:])
+        yield from check_text(np.frombuffer(file.read(count * row), dtype).reshape(count, *shape[1:]))
 
 
 def _unpickle_array(where: str, file: IO[bytes], size: int, shape: tuple[int, ...]) -> npt.NDArray[np.object_]:

@@ -14,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from crrl_fast.data.readers.npy_header import MAX_HEADER, Header, check_packing, read_header
+from crrl_fast.data.readers.npy_header import MAX_HEADER, Header, check_packing, check_text, read_header
 from crrl_fast.data.readers.source import ARCHIVE_ERRORS
 from crrl_fast.errors import DataError
 
@@ -40,10 +40,14 @@ def parse_npy(where: str, content: bytes | mmap.mmap) -> Array:
     """Return the array of a ``.npy`` file, read-only and without a copy.
 
     Raises:
-        DataError: see ``parse_header``.
+        DataError: see ``parse_header``; or it holds text that is none.
     """
     header = parse_header(where, content[:_START], len(content))
     flat = np.frombuffer(content, header.dtype, math.prod(header.shape), header.offset)
+    try:
+        check_text(flat)
+    except ValueError as error:
+        raise DataError(f"{where}: holds {error}") from error
     return flat.reshape(header.shape, order="F" if header.fortran_order else "C")
 
 

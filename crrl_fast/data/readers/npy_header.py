@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 import tokenize
 import warnings
 import zipfile
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from crrl_fast.errors import DataError
 
@@ -71,6 +73,19 @@ def read_header(where: str, file: IO[bytes], size: int, kinds: str) -> Header:
     if dtype.kind != "O" and expected > size:
         raise DataError(f"{where}: shape {shape} of {dtype} makes {expected} bytes, but there are {size}: cut short?")
     return Header(shape, dtype, fortran_order, offset)
+
+
+def check_text(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the array, of any dtype and shape, after a look at its text: NumPy ends in SystemError over what is none.
+
+    Raises:
+        ValueError: it holds text with a number that is no character of Unicode.
+    """
+    if array.dtype.kind == "U" and array.size:
+        codes = np.ascontiguousarray(array).reshape(-1).view(np.dtype("u4").newbyteorder(array.dtype.byteorder))
+        if codes.max() > sys.maxunicode:
+            raise ValueError(f"text with character {codes.max()}, which does not exist")
+    return array
 
 
 def check_packing(where: str, member: zipfile.ZipInfo) -> None:

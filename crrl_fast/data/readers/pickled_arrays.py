@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from crrl_fast.data.readers.npy_header import check_text
+
 PLAIN_KINDS = "biufSUO"
 """The kinds of NumPy dtypes that are read: bool, integers, floats, bytes, text, objects."""
 
@@ -72,6 +74,7 @@ def set_array_state(spend: Spend, array: AnyArray, state: tuple[Any, ...]) -> No
             raise ValueError("an array and its bytes differ in size")
         spend(len(raw))
     array.__setstate__((1, shape, dtype, bool(fortran), raw))  # type: ignore[arg-type]
+    check_text(array)
 
 
 def set_dtype_state(dtype: np.dtype[Any], state: tuple[Any, ...]) -> None:
@@ -96,7 +99,7 @@ def _buffer_array(spend: Spend, raw: object, dtype: object, shape: object, order
         raise ValueError("an array without its bytes")
     if len(raw) != math.prod(shape) * dtype.itemsize:
         raise ValueError("an array and its bytes differ in size")
-    return np.frombuffer(raw, dtype=dtype).reshape(shape, order="F" if order == "F" else "C")
+    return check_text(np.frombuffer(raw, dtype=dtype).reshape(shape, order="F" if order == "F" else "C"))
 
 
 def _scalar(spend: Spend, dtype: object, raw: object) -> Any:  # noqa: ANN401
@@ -104,7 +107,7 @@ def _scalar(spend: Spend, dtype: object, raw: object) -> Any:  # noqa: ANN401
         raise ValueError("a number without a plain dtype")
     if not isinstance(raw, bytes) or len(raw) != dtype.itemsize:
         raise ValueError("a number and its bytes differ in size")
-    return np.frombuffer(raw, dtype=dtype)[0]
+    return check_text(np.frombuffer(raw, dtype=dtype))[0]
 
 
 def _dtype(spend: Spend, code: object, *flags: object) -> np.dtype[Any]:
