@@ -214,11 +214,9 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, default=Path("fuzz-failures"), help="folder for sources that failed")
     arguments = parser.parse_args()
     names = arguments.layouts.split(",") if arguments.layouts else list(LAYOUTS)
-    for name in [name for name in names if name not in LAYOUTS or LAYOUTS[name].reader not in readers.READERS]:
-        print(f"left out: {name} has no reader, or no writer in bench/foreign.py")
-        names.remove(name)
-    if not names:
-        return 2
+    unknown = [name for name in names if name not in LAYOUTS]
+    if unknown:
+        parser.error(f"unknown layout {unknown[0]!r}: choose from {', '.join(LAYOUTS)}")
     each = -(-arguments.mutations // len(names))
     outcomes, failures = run(names, range(arguments.first, arguments.first + each), arguments.keep)
     for failure in failures:
