@@ -17,6 +17,16 @@ TORCH_LIBRARY(crrl_fast, m) {
   m.def("motion_diff(Tensor x, Tensor? lengths=None) -> Tensor", tags);
   m.def("motion_diff_backward(Tensor grad, Tensor? lengths=None) -> Tensor", tags);
   m.def(
+      "gru(Tensor x, Tensor[] weights, Tensor? lengths, Tensor? seed, SymInt frames, int num_layers, "
+      "bool bidirectional, float dropout, bool bfloat16, bool return_outputs, bool with_grad) -> (Tensor outputs, "
+      "Tensor mean, Tensor first, Tensor last, Tensor hidden, Tensor gates)",
+      tags);
+  m.def(
+      "gru_backward(Tensor? grad_outputs, Tensor? grad_mean, Tensor? grad_first, Tensor? grad_last, Tensor x, "
+      "Tensor[] weights, Tensor? lengths, Tensor? seed, Tensor hidden, Tensor gates, SymInt frames, int num_layers, "
+      "bool bidirectional, float dropout, bool bfloat16, bool x_grad) -> (Tensor grad_x, Tensor[] grad_weights)",
+      tags);
+  m.def(
       "queue_info_nce(Tensor query, Tensor key, Tensor queue, Tensor? filled, float temperature, bool normalize, "
       "int reduction, bool query_grad, bool key_grad) -> (Tensor loss, Tensor hits, Tensor query_grad, Tensor "
       "key_grad)",

@@ -23,4 +23,6 @@ CRRL_HD constexpr int64_t ceil_div(int64_t numerator, int64_t denominator) {
   return numerator / denominator + (numerator % denominator != 0);
 }
 
+CRRL_HD constexpr int64_t round_up(int64_t value, int64_t step) { return ceil_div(value, step) * step; }
+
 }  // namespace crrl

@@ -266,7 +266,7 @@ class Pass {
       const Matrix<Factor> values = wants_key_sum() ? right_matrix(keys, padded, scratch) : keys;
       for (int64_t block = first_block; block < last_block; ++block) {
         const int64_t row = slab * plan_.rows() + block * width;
-        tile_product(padded, width, dim, keys, {factors_ + block * width * dim, width}, scratch.logits, false);
+        tile_product(padded, width, dim, keys, {factors_ + block * width * dim, width}, scratch.logits, width, false);
         std::fill(scratch.logits + count * width, scratch.logits + padded * width, -std::numeric_limits<T>::infinity());
         softmax_tile(scratch.logits, padded, width, scale, threshold_ + block * width, max_ + row, sum_ + row,
                      rank_ + row, scratch.shrink, scratch.weights);
@@ -275,7 +275,7 @@ class Pass {
           if (first > begin) {
             shrink_rows(key_sum, scratch.shrink);
           }
-          tile_product(width, dim, padded, {scratch.weights, padded}, values, key_sum, first > begin);
+          tile_product(width, dim, padded, {scratch.weights, padded}, values, key_sum, dim, first > begin);
         }
       }
     }

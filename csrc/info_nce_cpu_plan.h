@@ -17,8 +17,6 @@ inline constexpr int64_t kTileNumbers = 32768;  // of keys in a tile: they and t
 inline constexpr int64_t kLargestPartialBytes = 1 << 19;  // of the weighted sums that the slabs leave
 inline constexpr int64_t kFewestTilesPerSlab = 4;
 
-inline int64_t round_up(int64_t value, int64_t step) { return ceil_div(value, step) * step; }
-
 struct InfoNceCpuPlan {
   int64_t width;   // rows of a block, padded
   int64_t blocks;  // of all rows

@@ -19,14 +19,14 @@ struct Matrix {
   int64_t stride;  // from row to row, in elements
 };
 
-// C (m, n) = A (m, k) B (k, n), or C += A B. C is contiguous.
-inline void tile_product(int64_t m, int64_t n, int64_t k, Matrix<double> a, Matrix<double> b, double* c,
+// C (m, n) = A (m, k) B (k, n), or C += A B. C has rows `stride` apart.
+inline void tile_product(int64_t m, int64_t n, int64_t k, Matrix<double> a, Matrix<double> b, double* c, int64_t stride,
                          bool accumulate) {
   const auto view = [](const double* data, int64_t rows, int64_t columns, int64_t stride) {
     return at::from_blob(const_cast<double*>(data), {rows, columns}, {stride, 1}, at::kDouble);
   };
   const at::Tensor left = view(a.data, m, k, a.stride), right = view(b.data, k, n, b.stride);
-  at::Tensor product = view(c, m, n, n);
+  at::Tensor product = view(c, m, n, stride);
   if (accumulate) {
     at::addmm_out(product, product, left, right);
   } else {
@@ -36,15 +36,16 @@ inline void tile_product(int64_t m, int64_t n, int64_t k, Matrix<double> a, Matr
 
 // The same for float32. oneDNN's kernel for small blocks ("brgemm") runs at twice the rate of the library behind mm on
 // processors of another make than that library's; where it is missing, torch itself falls back.
-inline void tile_product(int64_t m, int64_t n, int64_t k, Matrix<float> a, Matrix<float> b, float* c, bool accumulate) {
-  at::native::cpublas::brgemm(m, n, k, a.stride, b.stride, n, accumulate, a.data, b.data, c, false);
+inline void tile_product(int64_t m, int64_t n, int64_t k, Matrix<float> a, Matrix<float> b, float* c, int64_t stride,
+                         bool accumulate) {
+  at::native::cpublas::brgemm(m, n, k, a.stride, b.stride, stride, accumulate, a.data, b.data, c, false);
 }
 
 // The same for bfloat16, added up in float32. B holds two neighbouring rows side by side: element (2i + j, column) at
 // (i n + column) 2 + j, so that one instruction takes both.
 inline void tile_product(int64_t m, int64_t n, int64_t k, Matrix<c10::BFloat16> a, Matrix<c10::BFloat16> paired_b,
-                         float* c, bool accumulate) {
-  at::native::cpublas::brgemm(m, n, k, a.stride, paired_b.stride, n, accumulate, a.data, paired_b.data, c, true);
+                         float* c, int64_t stride, bool accumulate) {
+  at::native::cpublas::brgemm(m, n, k, a.stride, paired_b.stride, stride, accumulate, a.data, paired_b.data, c, true);
 }
 
 // Whether this processor and this torch have the product above. torch has no question for it, so one is tried.
@@ -57,7 +58,7 @@ inline bool has_bfloat16_products() {
     const c10::BFloat16 one[32 * 32] = {};
     float product[32 * 32];
     try {
-      tile_product(32, 32, 32, Matrix<c10::BFloat16>{one, 32}, Matrix<c10::BFloat16>{one, 32}, product, false);
+      tile_product(32, 32, 32, Matrix<c10::BFloat16>{one, 32}, Matrix<c10::BFloat16>{one, 32}, product, 32, false);
     } catch (const std::exception&) {
       return false;
     }
