@@ -5,6 +5,7 @@
 
 #include "build_info.h"
 #include "simd.h"
+#include "tile_gemm.h"
 
 namespace py = pybind11;
 
@@ -51,5 +52,6 @@ PYBIND11_MODULE(_C, m) {
     info["cxx11_abi"] = static_cast<bool>(_GLIBCXX_USE_CXX11_ABI);
     return info;
   });
+  m.def("has_bfloat16_products", &crrl::has_bfloat16_products);
   crrl::bind_ntu_skeleton(m);
 }
