@@ -52,15 +52,15 @@ def train_stage(
         started = time.perf_counter()
         lr = schedule.get_last_lr()[0]
         totals: dict[str, torch.Tensor] = {}
-        for batch in clips.shuffled(recipe.batch_size, generator):
+        for position, frames in clips.shuffled(recipe.batch_size, generator):
             with autocast:
-                losses = module(batch)
+                losses = module(clips.batch(position, frames))
             optimizer.zero_grad()
             losses["loss"].backward()
             if recipe.clip_grad_norm > 0:
                 nn.utils.clip_grad_norm_(parameters, recipe.clip_grad_norm)
             optimizer.step()
-            size = len(batch.host_lengths)
+            size = len(position)
             for part, value in losses.items():
                 totals[part] = totals.get(part, 0) + size * value.detach()
             on_step(size)

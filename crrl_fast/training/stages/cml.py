@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from crrl_fast.config import Recipe
 from crrl_fast.data.batches import Batch
 from crrl_fast.models import MomentumQueue, MotionEncoder, frozen_copy, mlp_head, momentum_update
-from crrl_fast.ops import motion_diff, queue_info_nce
+from crrl_fast.ops import queue_info_nce
 
 
 class ContrastiveMotionLearner(nn.Module):
@@ -38,7 +38,7 @@ class ContrastiveMotionLearner(nn.Module):
 
         In training mode the key network takes its momentum step first, and the batch's keys enter the queue last.
         """
-        query = self.head(self.encoder(batch.coords, batch).feature)
+        query = self.head(self.encoder(batch.coords, batch.lengths).feature)
         key = self._keys(batch)
         loss, accuracy = queue_info_nce(
             query,
@@ -59,6 +59,5 @@ class ContrastiveMotionLearner(nn.Module):
             momentum_update(self.key_encoder, self.encoder, self.recipe.momentum)
             if self.recipe.key_mlp_momentum:
                 momentum_update(self.key_head, self.head, self.recipe.momentum)
-        velocity = motion_diff(batch.coords, batch.lengths)
-        key: Tensor = self.key_head(self.key_encoder(velocity, batch).feature)
+        key: Tensor = self.key_head(self.key_encoder(batch.velocity, batch.lengths).feature)
         return key
