@@ -22,6 +22,9 @@ class Recipe:
     Attributes:
         epochs: epochs a stage.
         batch_size: clips a step; the last batch of an epoch may be smaller.
+        length_buckets: 0 draws batches uniformly. K draws K batches at a time, sorts their clips by length and cuts
+            them anew, so that little is padding; the lengths within a batch, and hence those of the keys that enter
+            the queue together, are then alike.
         lr: initial learning rate of SGD.
         sgd_momentum: momentum of SGD.
         weight_decay: L2 penalty of SGD.
@@ -39,10 +42,13 @@ class Recipe:
             average (as in MoCo v2); off, it keeps its own random initial weights, as in the release.
         distill_weight: of the distillation term in the Information Fuser's loss.
         precision: ``fp32``, or ``bf16`` for autocast matrix products.
+        cuda_graphs: whether a GPU replays captured steps instead of having each operation launched; the numbers are
+            the same. Without a GPU it does nothing.
     """
 
     epochs: int = 60
     batch_size: int = 32
+    length_buckets: int = 0
     lr: float = 0.05
     sgd_momentum: float = 0.9
     weight_decay: float = 1e-4
@@ -59,6 +65,7 @@ class Recipe:
     key_mlp_momentum: bool = False
     distill_weight: float = 0.1
     precision: str = "fp32"
+    cuda_graphs: bool = True
 
     def __post_init__(self) -> None:
         """Check every field.
@@ -72,7 +79,7 @@ class Recipe:
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("lr", "temperature"):
             self._require(name, getattr(self, name) > 0, "greater than 0")
-        for name in ("weight_decay", "clip_grad_norm", "distill_weight", "queue_size"):
+        for name in ("weight_decay", "clip_grad_norm", "distill_weight", "queue_size", "length_buckets"):
             self._require(name, getattr(self, name) >= 0, "at least 0")
         for name in ("sgd_momentum", "dropout"):
             self._require(name, 0 <= getattr(self, name) < 1, "in [0, 1)")

@@ -14,6 +14,11 @@ def test_paper_holds_the_release_values():
     assert (recipe.hidden_size, recipe.layers, recipe.dropout) == (256, 2, 0.2)
     assert (recipe.queue_size, recipe.temperature, recipe.momentum) == (64, 0.1, 0.999)
     assert (recipe.key_mlp_momentum, recipe.distill_weight, recipe.clip_grad_norm) == (False, 0.1, 5.0)
+    assert (recipe.precision, recipe.length_buckets) == ("fp32", 0)
+
+
+def test_fast_differs_from_paper_in_how_it_computes_alone():
+    assert get_recipe("fast") == dataclasses.replace(get_recipe("paper"), precision="bf16", length_buckets=8)
 
 
 def test_recipes_are_frozen():
@@ -50,6 +55,9 @@ def test_a_resolved_recipe_survives_json():
         ({"dropout": "1"}, r"dropout must be in \[0, 1\)"),
         ({"momentum": "1.1"}, r"momentum must be in \[0, 1\]"),
         ({"queue_size": "-1"}, "queue_size must be at least 0"),
+        ({"length_buckets": "-1"}, "length_buckets must be at least 0"),
+        ({"length_buckets": "8.5"}, "length_buckets must be a whole number"),
+        ({"cuda_graphs": "0"}, "cuda_graphs must be true or false"),
         ({"lr_milestones": "50,18"}, "lr_milestones must be rising"),
         ({"lr_milestones": "a"}, "lr_milestones must be a list of whole numbers"),
         ({"key_mlp_momentum": "1"}, "key_mlp_momentum must be true or false"),

@@ -6,27 +6,42 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from crrl_fast.data.shuffling import bucketed_order
 from crrl_fast.data.store import Store
+from crrl_fast.ops import sample_view_params, skeleton_views
 
 
 class Batch(NamedTuple):
-    """Clips padded to the longest of the batch.
+    """Clips padded to one number of frames T.
 
     Attributes:
         coords: (B, T, D) floating, zero after each clip's end.
-        lengths: (B) int64, valid frames, on the device of ``coords``.
-        host_lengths: the same on the host, where packing a sequence needs them; kept so that no step synchronises.
-        position: (B) int64 on the device, each clip's position within its ``ResidentClips``.
-        labels: (B) int64 on the device, -1 unknown.
+        velocity: (B, T, D), ``coords[:, t + 1] - coords[:, t]``, zero at each clip's last frame and after it.
+        lengths: (B) int64, valid frames.
+        position: (B) int64, each clip's position within its ``ResidentClips``.
+        labels: (B) int64, -1 unknown.
     """
 
     coords: Tensor
+    velocity: Tensor
     lengths: Tensor
-    host_lengths: Tensor
     position: Tensor
     labels: Tensor
+
+
+class BatchPlan(NamedTuple):
+    """Which clips make a batch; known before anything of it is read.
+
+    Attributes:
+        position: (B) int64 on the device, positions within a ``ResidentClips``.
+        frames: frames of the longest of them; a host number, so that nobody waits for the device to learn a shape.
+    """
+
+    position: Tensor
+    frames: int
 
 
 class ResidentClips:
@@ -43,38 +58,58 @@ class ResidentClips:
         self.device = device
         self.labels = store.labels[index].to(device)
         self._frames = frames
-        self._starts = store.offsets[index].to(device)
+        self._offsets = store.offsets.to(device)
+        self._clips = index.to(device)
         self._host_lengths = store.lengths[index]
-        self._lengths = self._host_lengths.to(device)
+        self._views = sample_view_params("none", self._host_lengths.to(device), store.layout)
 
     def __len__(self) -> int:
         """Return the number of clips."""
-        return len(self._starts)
+        return len(self._clips)
 
     @property
     def width(self) -> int:
         """Numbers D a frame."""
         return self._frames.shape[1]
 
-    def batch(self, position: Tensor) -> Batch:
-        """Return the clips at ``position`` ((B) int64 on the host) as one padded batch."""
-        host_lengths = self._host_lengths[position]
-        position = position.to(self.device, non_blocking=True)
-        lengths = self._lengths[position]
-        time = torch.arange(int(host_lengths.max()), device=self.device)
-        valid = time < lengths[:, None]
-        source = self._starts[position, None] + torch.minimum(time, lengths[:, None] - 1)
-        coords = self._frames[source] * valid[:, :, None]
-        return Batch(coords, lengths, host_lengths, position, self.labels[position])
+    @property
+    def longest(self) -> int:
+        """Frames of the longest clip."""
+        return int(self._host_lengths.max())
 
-    def shuffled(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
-        """Yield every clip once, in random order; the last batch holds what is left."""
+    def batch(self, position: Tensor, frames: int | None = None) -> Batch:
+        """Return clips as they are, padded to ``frames``.
+
+        Args:
+            position: (B) int64 on the device.
+            frames: T, at least the frames of the longest of them; None: just these, for which a GPU is waited for.
+        """
+        views = skeleton_views(
+            self._frames, self._offsets, self._clips[position], self._views.select(position), out_frames=frames
+        )
+        return Batch(views.coords, views.velocity, views.lengths, position, self.labels[position])
+
+    def shuffled(self, batch_size: int, generator: torch.Generator, buckets: int = 0) -> Iterator[BatchPlan]:
+        """Yield batches that hold every clip once, in random order; the last one holds what is left.
+
+        Args:
+            batch_size: clips a batch.
+            generator: of the order, on the host.
+            buckets: 0 shuffles uniformly; see ``bucketed_order`` for more.
+        """
         order = torch.randperm(len(self), generator=generator)
-        return (self.batch(position) for position in order.split(batch_size))
+        if buckets:
+            order = bucketed_order(order, self._host_lengths, batch_size, buckets, generator)
+        return self._batches(order, batch_size)
 
-    def ordered(self, batch_size: int) -> Iterator[Batch]:
-        """Yield every clip once, in order."""
-        return (self.batch(position) for position in torch.arange(len(self)).split(batch_size))
+    def by_length(self, batch_size: int) -> Iterator[BatchPlan]:
+        """Yield batches that hold every clip once, from the shortest to the longest."""
+        return self._batches(self._host_lengths.argsort(stable=True), batch_size)
+
+    def _batches(self, order: Tensor, batch_size: int) -> Iterator[BatchPlan]:
+        lengths = F.pad(self._host_lengths[order], (0, -len(order) % batch_size))
+        longest = lengths.view(-1, batch_size).amax(dim=1).tolist()
+        return map(BatchPlan, order.to(self.device).split(batch_size), longest)
 
 
 def resident_split(store: Store, split: str | None, device: torch.device) -> tuple[ResidentClips, ResidentClips]:

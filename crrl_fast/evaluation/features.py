@@ -11,7 +11,7 @@ from crrl_fast.data.batches import ResidentClips
 from crrl_fast.errors import ConfigError
 from crrl_fast.models import MotionEncoder
 
-# Inference needs no gradients, so batches may be larger than in training; beyond this, padding eats the gain.
+# Inference needs no gradients, so batches may be larger than in training; beyond this there is nothing to gain.
 _BATCH_SIZE = 256
 
 
@@ -20,10 +20,16 @@ def extract_features(encoder: MotionEncoder, clips: ResidentClips) -> Tensor:
     """Return the clip features (N, C) of ``clips`` in order, with the encoder in eval mode; its mode is restored."""
     training = encoder.training
     encoder.eval()
+    positions, features = [], []
     try:
-        return torch.cat([encoder(batch.coords, batch).feature for batch in clips.ordered(_BATCH_SIZE)])
+        for position, frames in clips.by_length(_BATCH_SIZE):
+            batch = clips.batch(position, frames)
+            positions.append(position)
+            features.append(encoder(batch.coords, batch.lengths).feature)
     finally:
         encoder.train(training)
+    by_length = torch.cat(features)
+    return torch.empty_like(by_length).index_copy_(0, torch.cat(positions), by_length)
 
 
 @dataclass(frozen=True)

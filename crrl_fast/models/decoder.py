@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 
@@ -18,7 +19,10 @@ class SequenceDecoder(nn.Module):
         super().__init__()
         self.gru = nn.GRU(input_size, output_size, layers, batch_first=True)
 
-    def forward(self, vector: Tensor, frames: int) -> Tensor:
-        """Decode ``vector`` (B, C) into (B, frames, D)."""
+    def forward(self, vector: Tensor, frames: int, lengths: Tensor | None = None) -> Tensor:
+        """Decode ``vector`` (B, C) into (B, frames, D), zero after each clip's ``lengths`` (B) frames."""
         outputs: Tensor = self.gru(vector[:, None].expand(-1, frames, -1))[0]
-        return outputs
+        if lengths is None:
+            return outputs
+        valid = torch.arange(frames, device=lengths.device) < lengths[:, None]
+        return outputs * valid[:, :, None]

@@ -7,8 +7,6 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from crrl_fast.data.batches import Batch
-
 
 class Encoding(NamedTuple):
     """What the stages need of the encoder's outputs; C = 2 * hidden_size.
@@ -46,10 +44,14 @@ class MotionEncoder(nn.Module):
             dropout=dropout if layers > 1 else 0.0,  # PyTorch warns of a dropout that has no layer to follow
         )
 
-    def forward(self, frames: Tensor, batch: Batch) -> Encoding:
-        """Encode ``frames`` (B, T, D), the coordinates or the velocity of ``batch``, whose lengths they have."""
-        packed = pack_padded_sequence(frames, batch.host_lengths, batch_first=True, enforce_sorted=False)
+    def forward(self, frames: Tensor, lengths: Tensor) -> Encoding:
+        """Encode clips.
+
+        Args:
+            frames: (B, T, D), coordinates or velocities.
+            lengths: (B) int64, valid frames, 1 to T.
+        """
+        packed = pack_padded_sequence(frames, lengths.cpu(), batch_first=True, enforce_sorted=False)
         outputs, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True)
-        lengths = batch.lengths[:, None]
-        last = outputs.gather(1, (lengths[:, :, None] - 1).expand(-1, 1, outputs.shape[2])).squeeze(1)
-        return Encoding(outputs.sum(dim=1) / lengths, outputs[:, 0], last)
+        last = outputs.gather(1, (lengths - 1)[:, None, None].expand(-1, 1, outputs.shape[2])).squeeze(1)
+        return Encoding(outputs.sum(dim=1) / lengths[:, None], outputs[:, 0], last)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import time
 from collections.abc import Callable
@@ -13,6 +14,8 @@ from torch import nn
 from crrl_fast.config import Recipe
 from crrl_fast.data.batches import ResidentClips
 from crrl_fast.errors import TrainingError
+from crrl_fast.training.graphs import GraphedStep, GraphRecorder
+from crrl_fast.training.step import TrainingStep
 
 
 def train_stage(
@@ -31,41 +34,30 @@ def train_stage(
         name: of the stage.
         module: on the device of ``clips``.
         clips: the training clips.
-        recipe: epochs, batch size, optimiser, schedule, clipping and precision.
+        recipe: epochs, batch size, shuffling, optimiser, schedule, clipping and precision.
         generator: of the shuffling.
-        on_step: called after each step with its number of clips; losses are not read back there, so that the device
-            is never waited for within an epoch.
+        on_step: called after each step has been given to the device, with its number of clips. Losses are read back
+            once an epoch, so that the device is never waited for within one.
         on_epoch: called after each epoch with its record: stage, epoch (from 1), mean losses over clips, lr, seconds
             and clips_per_second.
 
     Raises:
         TrainingError: an epoch's mean loss is not finite.
     """
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(
-        parameters, lr=recipe.lr, momentum=recipe.sgd_momentum, weight_decay=recipe.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(recipe.lr_milestones), recipe.lr_decay)
-    autocast = torch.autocast(clips.device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
+    step = TrainingStep(module, clips, recipe)
+    is_graphed = recipe.cuda_graphs and clips.device.type == "cuda"
+    take = GraphedStep(step, clips.longest, GraphRecorder()) if is_graphed else step
     for epoch in range(1, recipe.epochs + 1):
-        module.train()
         started = time.perf_counter()
-        lr = schedule.get_last_lr()[0]
-        totals: dict[str, torch.Tensor] = {}
-        for batch in clips.shuffled(recipe.batch_size, generator):
-            with autocast:
-                losses = module(batch)
-            optimizer.zero_grad()
-            losses["loss"].backward()
-            if recipe.clip_grad_norm > 0:
-                nn.utils.clip_grad_norm_(parameters, recipe.clip_grad_norm)
-            optimizer.step()
-            size = len(batch.host_lengths)
-            for part, value in losses.items():
-                totals[part] = totals.get(part, 0) + size * value.detach()
-            on_step(size)
-        schedule.step()
-        means = {part: float(total) / len(clips) for part, total in totals.items()}
+        lr = learning_rate(recipe, epoch)
+        step.begin_epoch(lr)
+        sizes = []
+        for position, frames in clips.shuffled(recipe.batch_size, generator, recipe.length_buckets):
+            take(position, frames)
+            sizes.append(len(position))
+            on_step(len(position))
+        weights = torch.tensor(sizes, dtype=torch.float64) / len(clips)
+        means = {part: float(weights @ values) for part, values in step.losses().items()}
         seconds = time.perf_counter() - started
         if not math.isfinite(means["loss"]):
             raise TrainingError(
@@ -82,3 +74,8 @@ def train_stage(
                 "clips_per_second": len(clips) / seconds,
             }
         )
+
+
+def learning_rate(recipe: Recipe, epoch: int) -> float:
+    """Return the learning rate in ``epoch``, counted from 1."""
+    return recipe.lr * recipe.lr_decay ** bisect.bisect_left(recipe.lr_milestones, epoch)

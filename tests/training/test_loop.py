@@ -50,8 +50,8 @@ def test_the_optimiser_is_sgd_with_schedule_decay_and_clipping(tiny_store):
     mean, velocity, lr = torch.zeros(60), torch.zeros(60), 0.3
     for epoch in range(1, 5):
         total = 0.0
-        for batch in clips.shuffled(6, generator):
-            difference = mean - batch.coords[:, 0]
+        for position, _ in clips.shuffled(6, generator):
+            difference = mean - clips.batch(position).coords[:, 0]
             total += float(difference.square().sum())
             gradient = 2 * difference.mean(dim=0)
             gradient = gradient * min(1.0, 0.5 / (float(gradient.norm()) + 1e-6)) + 0.01 * mean
@@ -68,7 +68,7 @@ def test_zero_clip_grad_norm_leaves_gradients_alone(tiny_store):
     recipe = Recipe(epochs=1, batch_size=16, lr=0.001, sgd_momentum=0.0, weight_decay=0.0, clip_grad_norm=0.0)
     module = MeanPose(scale=1000.0)
     clips, _, _ = train(tiny_store, recipe, module)
-    everyone = next(iter(clips.ordered(16)))
+    everyone = clips.batch(torch.arange(16))
     torch.testing.assert_close(module.mean.detach(), 2 * everyone.coords[:, 0].mean(dim=0))
 
 

@@ -27,7 +27,7 @@ def batch(tiny_store):
 
 
 def clips_of(batch):
-    return [batch.coords[i, : int(n)] for i, n in enumerate(batch.host_lengths)]
+    return [batch.coords[i, : int(n)] for i, n in enumerate(batch.lengths)]
 
 
 def copy_gru(source, **options):
@@ -178,7 +178,7 @@ def test_dropout_acts_between_the_encoders_layers_in_training_only(batch):
         torch.manual_seed(5)
         expected = torch.stack([output.mean(dim=0) for output in encode(stock, clips_of(batch))])
         torch.manual_seed(5)
-        torch.testing.assert_close(stage.encoder(batch.coords, batch).feature, expected, rtol=0, atol=1e-12)
+        torch.testing.assert_close(stage.encoder(batch.coords, batch.lengths).feature, expected, rtol=0, atol=1e-12)
     stage.train()
     torch.manual_seed(6)
-    assert not torch.allclose(stage.encoder(batch.coords, batch).feature, expected)
+    assert not torch.allclose(stage.encoder(batch.coords, batch.lengths).feature, expected)

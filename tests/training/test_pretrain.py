@@ -13,6 +13,9 @@ from crrl_fast.data.info import Split
 from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError, TrainingError
 from crrl_fast.evaluation.features import extract_features
+from crrl_fast.evaluation.linear import LinearProbe
+from crrl_fast.evaluation.protocol import RunEvaluation
+from crrl_fast.models import MotionEncoder
 from crrl_fast.run import RunFolder
 from crrl_fast.training.pretrain import PretrainRequest, pretrain
 from tests.conftest import random_walks
@@ -91,6 +94,25 @@ def test_a_stage_does_not_depend_on_which_others_run_or_on_the_probe(tiny_path, 
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_teacher_and_probes_encode_each_clip_once(tiny_path, tmp_path, monkeypatch, cpu):
+    encoded, forward = [], MotionEncoder.forward
+
+    def counted(self, frames, lengths):
+        encoded.append((self.training, len(frames)))
+        return forward(self, frames, lengths)
+
+    monkeypatch.setattr(MotionEncoder, "forward", counted)
+    folder, _ = run(tiny_path, tmp_path / "run", stages=("cml", "inf"), probe_every=0)
+    contrast, fusion = [6, 6, 6, 6, 4, 4], [6, 6, 4]  # clips of an epoch's batches; query and key in turn
+    assert [clips for training, clips in encoded if training] == [*contrast * 2, *fusion * 2]
+    assert [clips for training, clips in encoded if not training] == [16]
+    encoded.clear()
+    evaluation = RunEvaluation(folder, None, None, cpu)
+    evaluation.linear(LinearProbe(epochs=3))
+    evaluation.knn()
+    assert encoded == [(False, 16), (False, 8)]
+
+
 def test_encoders_come_back_from_disk(tiny_path, tiny_store, tmp_path, cpu):
     from crrl_fast.data.batches import resident_split
 
@@ -137,6 +159,15 @@ def test_bf16_trains_close_to_fp32(tiny_path, tmp_path):
     a, b = records(full)[-1]["loss"], records(half)[-1]["loss"]
     assert a != b
     assert a == pytest.approx(b, rel=0.02)
+
+
+def test_length_buckets_see_the_same_clips_in_another_order(tiny_path, tmp_path):
+    bucketed = SMALL.with_overrides({"length_buckets": 2})
+    one, _ = run(tiny_path, tmp_path / "one", stages=("ser",), recipe=bucketed)
+    two, _ = run(tiny_path, tmp_path / "two", stages=("ser",), recipe=bucketed)
+    uniform, _ = run(tiny_path, tmp_path / "uniform", stages=("ser",))
+    assert without_time(records(one)) == without_time(records(two)) != without_time(records(uniform))
+    assert records(one)[0]["loss"] == pytest.approx(records(uniform)[0]["loss"], rel=0.1)
 
 
 def test_a_run_on_cuda_matches_the_cpu(tiny_path, tiny_store, tmp_path, cuda, cpu):

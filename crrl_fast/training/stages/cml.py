@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from crrl_fast.config import Recipe
 from crrl_fast.data.batches import Batch
 from crrl_fast.models import MomentumQueue, MotionEncoder, frozen_copy, mlp_head, momentum_update
-from crrl_fast.ops import motion_diff, queue_info_nce
+from crrl_fast.ops import queue_info_nce
+from crrl_fast.training.streams import side_by_side
 
 
 class ContrastiveMotionLearner(nn.Module):
@@ -38,8 +39,7 @@ class ContrastiveMotionLearner(nn.Module):
 
         In training mode the key network takes its momentum step first, and the batch's keys enter the queue last.
         """
-        query = self.head(self.encoder(batch.coords, batch).feature)
-        key = self._keys(batch)
+        query, key = side_by_side(batch.coords.device, lambda: self._queries(batch), lambda: self._keys(batch))
         loss, accuracy = queue_info_nce(
             query,
             key,
@@ -53,12 +53,15 @@ class ContrastiveMotionLearner(nn.Module):
             self.queue.enqueue(F.normalize(key, dim=1))
         return {"loss": loss, "accuracy": accuracy[0]}
 
+    def _queries(self, batch: Batch) -> Tensor:
+        query: Tensor = self.head(self.encoder(batch.coords, batch.lengths).feature)
+        return query
+
     @torch.no_grad()
     def _keys(self, batch: Batch) -> Tensor:
         if self.training:
             momentum_update(self.key_encoder, self.encoder, self.recipe.momentum)
             if self.recipe.key_mlp_momentum:
                 momentum_update(self.key_head, self.head, self.recipe.momentum)
-        velocity = motion_diff(batch.coords, batch.lengths)
-        key: Tensor = self.key_head(self.key_encoder(velocity, batch).feature)
+        key: Tensor = self.key_head(self.key_encoder(batch.velocity, batch.lengths).feature)
         return key

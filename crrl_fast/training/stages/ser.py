@@ -25,12 +25,13 @@ class SequenceReconstructor(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return ``loss`` = ``forward`` + ``reverse`` for the batch, scalars."""
-        return self.reconstruction(self.encoder(batch.coords, batch), batch)
+        return self.reconstruction(self.encoder(batch.coords, batch.lengths), batch)
 
     def reconstruction(self, encoding: Encoding, batch: Batch) -> dict[str, Tensor]:
         """Return the losses of decoding ``encoding`` forward and in reverse, which run as one decoder batch."""
-        frames = batch.coords.shape[1]
-        decoded = self.decoder(torch.cat([encoding.first, encoding.last]), frames)
+        decoded = self.decoder(
+            torch.cat([encoding.first, encoding.last]), batch.coords.shape[1], batch.lengths.repeat(2)
+        )
         forward, reverse = decoded.split(len(batch.coords))
         losses = {
             "forward": squared_error(forward, batch.coords, batch.lengths),
@@ -43,10 +44,8 @@ def squared_error(decoded: Tensor, target: Tensor, lengths: Tensor) -> Tensor:
     """Return the mean over clips of (1 / T) * the sum of squared errors over a clip's T valid frames.
 
     Args:
-        decoded: (B, T, D).
-        target: (B, T, D).
+        decoded: (B, T, D), zero in the padding.
+        target: (B, T, D), zero in the padding.
         lengths: (B) int64.
     """
-    valid = torch.arange(target.shape[1], device=target.device) < lengths[:, None]
-    per_frame = (decoded - target).square().sum(dim=2) * valid
-    return (per_frame.sum(dim=1) / lengths).mean()
+    return ((decoded - target).square().sum(dim=(1, 2)) / lengths).mean()

@@ -1,0 +1,89 @@
+"""One optimiser step: the same code whether it runs eagerly or is captured in a CUDA graph."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from crrl_fast.config import Recipe
+from crrl_fast.data.batches import ResidentClips
+
+
+class TrainingStep:
+    """Views, forward, backward, clipping, SGD and the log of the losses, without waiting for the device.
+
+    Whatever changes from step to step lies in tensors that stay where they are: the batch's positions, the learning
+    rate, the losses of the epoch, and the state of module and optimiser. So ``run`` with the same shape can be captured
+    once and replayed.
+
+    Args:
+        module: its forward maps a batch to a dictionary of scalar losses with ``loss`` among them; it is on the device
+            of ``clips``.
+        clips: the training clips.
+        recipe: batch size, optimiser, clipping and precision.
+    """
+
+    def __init__(self, module: nn.Module, clips: ResidentClips, recipe: Recipe) -> None:
+        self._module = module
+        self._clips = clips
+        self._clip_grad_norm = recipe.clip_grad_norm
+        self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self._position = torch.zeros(min(recipe.batch_size, len(clips)), dtype=torch.int64, device=clips.device)
+        # A tensor, so that a captured step sees it change. Of torch's SGD only the fused one reads it on the device; it
+        # is also the fastest on the CPU.
+        self._lr = torch.tensor(recipe.lr, dtype=torch.float32, device=clips.device)
+        self._optimizer = torch.optim.SGD(
+            self._parameters,
+            lr=self._lr,
+            momentum=recipe.sgd_momentum,
+            weight_decay=recipe.weight_decay,
+            fused=True,
+        )
+        self._autocast = torch.autocast(clips.device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
+        self._steps = -(-len(clips) // recipe.batch_size)
+        self._row = torch.zeros(1, dtype=torch.int64, device=clips.device)
+        self._names: tuple[str, ...] = ()
+        self._losses = torch.zeros(self._steps, 0, dtype=torch.float64, device=clips.device)
+
+    def begin_epoch(self, lr: float) -> None:
+        """Set the learning rate and forget the losses."""
+        self._module.train()
+        self._lr.fill_(lr)
+        self._row.zero_()
+
+    def __call__(self, position: Tensor, frames: int) -> None:
+        """Take a step on the clips at ``position`` ((B) int64 on their device), padded to ``frames``."""
+        self.load(position)
+        self.run(len(position), frames)
+
+    def load(self, position: Tensor) -> None:
+        """Name the clips of the next step."""
+        self._position[: len(position)].copy_(position)
+
+    def run(self, size: int, frames: int) -> None:
+        """Take a step on the first ``size`` clips that were loaded, padded to ``frames``.
+
+        There must be no more steps between two calls of ``begin_epoch`` than it takes to see every clip.
+        """
+        batch = self._clips.batch(self._position[:size], frames)
+        with self._autocast:
+            losses = self._module(batch)
+        self._optimizer.zero_grad()
+        losses["loss"].backward()
+        if self._clip_grad_norm > 0:
+            nn.utils.clip_grad_norm_(self._parameters, self._clip_grad_norm)
+        self._optimizer.step()
+        self._log(losses)
+
+    def losses(self) -> dict[str, Tensor]:
+        """Return each part of the loss, (steps of the epoch) float64 on the host; this waits for the device."""
+        rows = self._losses.cpu()
+        return dict(zip(self._names, rows.T, strict=True))
+
+    @torch.no_grad()
+    def _log(self, losses: dict[str, Tensor]) -> None:
+        if not self._names:
+            self._names = tuple(losses)
+            self._losses = self._losses.new_zeros(self._steps, len(losses))
+        self._losses.index_copy_(0, self._row, torch.stack(tuple(losses.values())).double()[None])
+        self._row += 1
