@@ -109,7 +109,7 @@ class ResidentClips:
     def _batches(self, order: Tensor, batch_size: int) -> Iterator[BatchPlan]:
         lengths = F.pad(self._host_lengths[order], (0, -len(order) % batch_size))
         longest = lengths.view(-1, batch_size).amax(dim=1).tolist()
-        return map(BatchPlan, order.to(self.device).split(batch_size), longest)
+        return map(BatchPlan, order.to(self.device, non_blocking=True).split(batch_size), longest)
 
 
 def resident_split(store: Store, split: str | None, device: torch.device) -> tuple[ResidentClips, ResidentClips]:

@@ -65,10 +65,10 @@ class TrainingStep:
 
         There must be no more steps between two calls of ``begin_epoch`` than it takes to see every clip.
         """
+        self._optimizer.zero_grad()  # first, so that gradients and activations share memory
         batch = self._clips.batch(self._position[:size], frames)
         with self._autocast:
             losses = self._module(batch)
-        self._optimizer.zero_grad()
         losses["loss"].backward()
         if self._clip_grad_norm > 0:
             nn.utils.clip_grad_norm_(self._parameters, self._clip_grad_norm)
