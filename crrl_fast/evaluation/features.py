@@ -21,7 +21,7 @@ def extract_features(encoder: MotionEncoder, clips: ResidentClips) -> Tensor:
     training = encoder.training
     encoder.eval()
     try:
-        return torch.cat([encoder(batch.coords, batch).feature for batch in clips.ordered(_BATCH_SIZE)])
+        return torch.cat([encoder(batch.coords, batch.lengths).feature for batch in clips.ordered(_BATCH_SIZE)])
     finally:
         encoder.train(training)
 

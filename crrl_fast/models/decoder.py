@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from crrl_fast.models.ragged_gru import RaggedGRU
+
 
 class SequenceDecoder(nn.Module):
     """A unidirectional GRU whose hidden size is the frame width, fed the same vector at every step (CRRL, section III).
@@ -16,9 +18,9 @@ class SequenceDecoder(nn.Module):
 
     def __init__(self, input_size: int, output_size: int, layers: int) -> None:
         super().__init__()
-        self.gru = nn.GRU(input_size, output_size, layers, batch_first=True)
+        self.gru = RaggedGRU(input_size, output_size, layers, constant_input=True)
 
-    def forward(self, vector: Tensor, frames: int) -> Tensor:
-        """Decode ``vector`` (B, C) into (B, frames, D)."""
-        outputs: Tensor = self.gru(vector[:, None].expand(-1, frames, -1))[0]
+    def forward(self, vector: Tensor, frames: int, lengths: Tensor | None = None) -> Tensor:
+        """Decode ``vector`` (B, C) into (B, frames, D), zero after ``lengths`` (B) int64; None: all frames."""
+        outputs: Tensor = self.gru(vector, lengths, frames=frames).outputs
         return outputs

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from crrl_fast.data.batches import Batch
+from crrl_fast.models.ragged_gru import RaggedGRU
 
 
 class Encoding(NamedTuple):
@@ -37,19 +36,15 @@ class MotionEncoder(nn.Module):
     def __init__(self, input_size: int, hidden_size: int, layers: int, dropout: float) -> None:
         super().__init__()
         self.feature_size = 2 * hidden_size
-        self.gru = nn.GRU(
+        self.gru = RaggedGRU(
             input_size,
             hidden_size,
             layers,
-            batch_first=True,
             bidirectional=True,
             dropout=dropout if layers > 1 else 0.0,  # PyTorch warns of a dropout that has no layer to follow
         )
 
-    def forward(self, frames: Tensor, batch: Batch) -> Encoding:
-        """Encode ``frames`` (B, T, D), the coordinates or the velocity of ``batch``, whose lengths they have."""
-        packed = pack_padded_sequence(frames, batch.host_lengths, batch_first=True, enforce_sorted=False)
-        outputs, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True)
-        lengths = batch.lengths[:, None]
-        last = outputs.gather(1, (lengths[:, :, None] - 1).expand(-1, 1, outputs.shape[2])).squeeze(1)
-        return Encoding(outputs.sum(dim=1) / lengths, outputs[:, 0], last)
+    def forward(self, frames: Tensor, lengths: Tensor) -> Encoding:
+        """Encode ``frames`` (B, T, D), coordinates or velocity, of which ``lengths`` (B) int64 are valid."""
+        _, mean, first, last = self.gru(frames, lengths, return_outputs=False)
+        return Encoding(mean, first, last)

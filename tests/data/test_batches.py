@@ -1,6 +1,6 @@
 import torch
 
-from crrl_fast.data.batches import ResidentClips, resident_split, reverse_time
+from crrl_fast.data.batches import ResidentClips, resident_split
 
 
 def test_a_batch_is_its_clips_padded_with_zeros(tiny_store, cpu):
@@ -37,11 +37,3 @@ def test_shuffling_depends_on_the_generator_alone(tiny_store, cpu):
     assert order(3) == order(3) != order(4)
     first, second = order(3)[:3], order(3)[3:]
     assert first != second
-
-
-def test_reverse_time_turns_valid_frames_only():
-    x = torch.arange(1, 13.0).view(2, 6, 1)
-    reversed_x = reverse_time(x, torch.tensor([4, 1]))
-    assert reversed_x[0, :, 0].tolist() == [4, 3, 2, 1, 5, 6]
-    assert torch.equal(reversed_x[1], x[1])
-    assert torch.equal(reverse_time(reversed_x, torch.tensor([4, 1])), x)

@@ -28,7 +28,7 @@ def test_features_do_not_depend_on_batching_dropout_or_order(tiny_store, cpu):
     features = extract_features(encoder, train)
     assert encoder.training
     assert not features.requires_grad
-    one_by_one = [encoder.eval()(batch.coords, batch).feature for batch in train.ordered(1)]
+    one_by_one = [encoder.eval()(batch.coords, batch.lengths).feature for batch in train.ordered(1)]
     torch.testing.assert_close(features, torch.cat(one_by_one).detach(), rtol=1e-5, atol=1e-6)
 
 

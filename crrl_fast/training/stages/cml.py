@@ -38,7 +38,7 @@ class ContrastiveMotionLearner(nn.Module):
 
         In training mode the key network takes its momentum step first, and the batch's keys enter the queue last.
         """
-        query = self.head(self.encoder(batch.coords, batch).feature)
+        query = self.head(self.encoder(batch.coords, batch.lengths).feature)
         key = self._keys(batch)
         loss, accuracy = queue_info_nce(
             query,
@@ -60,5 +60,5 @@ class ContrastiveMotionLearner(nn.Module):
             if self.recipe.key_mlp_momentum:
                 momentum_update(self.key_head, self.head, self.recipe.momentum)
         velocity = motion_diff(batch.coords, batch.lengths)
-        key: Tensor = self.key_head(self.key_encoder(velocity, batch).feature)
+        key: Tensor = self.key_head(self.key_encoder(velocity, batch.lengths).feature)
         return key

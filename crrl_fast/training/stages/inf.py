@@ -33,7 +33,7 @@ class InformationFuser(SequenceReconstructor):
 
         ``distill`` is the mean over clips of the squared distance between MLP(student feature) and teacher feature.
         """
-        encoding = self.encoder(batch.coords, batch)
+        encoding = self.encoder(batch.coords, batch.lengths)
         losses = self.reconstruction(encoding, batch)
         difference = self.head(encoding.feature) - self.teacher_features[batch.position]
         distill = difference.square().sum(dim=1).mean()

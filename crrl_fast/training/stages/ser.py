@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from crrl_fast.config import Recipe
-from crrl_fast.data.batches import Batch, reverse_time
+from crrl_fast.data.batches import Batch
 from crrl_fast.models import Encoding, MotionEncoder, SequenceDecoder
+from crrl_fast.padding import reverse_time, valid_frames
 
 
 class SequenceReconstructor(nn.Module):
@@ -25,12 +26,12 @@ class SequenceReconstructor(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return ``loss`` = ``forward`` + ``reverse`` for the batch, scalars."""
-        return self.reconstruction(self.encoder(batch.coords, batch), batch)
+        return self.reconstruction(self.encoder(batch.coords, batch.lengths), batch)
 
     def reconstruction(self, encoding: Encoding, batch: Batch) -> dict[str, Tensor]:
         """Return the losses of decoding ``encoding`` forward and in reverse, which run as one decoder batch."""
-        frames = batch.coords.shape[1]
-        decoded = self.decoder(torch.cat([encoding.first, encoding.last]), frames)
+        vectors, lengths = torch.cat([encoding.first, encoding.last]), batch.lengths.repeat(2)
+        decoded = self.decoder(vectors, batch.coords.shape[1], lengths)
         forward, reverse = decoded.split(len(batch.coords))
         losses = {
             "forward": squared_error(forward, batch.coords, batch.lengths),
@@ -47,6 +48,6 @@ def squared_error(decoded: Tensor, target: Tensor, lengths: Tensor) -> Tensor:
         target: (B, T, D).
         lengths: (B) int64.
     """
-    valid = torch.arange(target.shape[1], device=target.device) < lengths[:, None]
+    valid = valid_frames(lengths, target.shape[1])
     per_frame = (decoded - target).square().sum(dim=2) * valid
     return (per_frame.sum(dim=1) / lengths).mean()
