@@ -76,6 +76,9 @@ module, import_error = _load()
 _info = _read(module) if module is not None else None
 available = _info is not None
 
+has_bfloat16_products: bool = module is not None and module.has_bfloat16_products()
+"""Whether this processor multiplies bfloat16 numbers faster than float32 ones; where not, the CPU's ops do not."""
+
 device_types: frozenset[str] = frozenset()
 """The device types whose tensors the compiled ops take; meta tensors only pass through their shape functions."""
 if _info is not None:

@@ -115,9 +115,12 @@ class GruLayers {
     const Segments segments = input_segments(0);
     Buffer<Factor> buffer(round_up(input_rows(0), kRowBlock) * segments.width());
     if (is_constant(0)) {
-      for (int64_t place = 0; place < rows_.clips(); ++place) {
+      const int64_t running = rows_.running(0);
+      for (int64_t place = 0; place < running; ++place) {
         convert_row(input_.dtype, input_.x, rows_.clip_at(place), segments, buffer.data() + place * segments.width());
       }
+      // The vectors of clips without frames may be NaN, which times their gradient of 0 would not be 0.
+      std::fill_n(buffer.data() + running * segments.width(), (rows_.clips() - running) * segments.width(), Factor(0));
       return buffer;
     }
     for_each_frame([&](int64_t frame, int64_t place) {

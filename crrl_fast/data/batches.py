@@ -121,15 +121,3 @@ def resident_split(store: Store, split: str | None, device: torch.device) -> tup
     frames = store.frames.to(device)
     train, test = store.split(split)
     return ResidentClips(store, train, frames), ResidentClips(store, test, frames)
-
-
-def reverse_time(x: Tensor, lengths: Tensor) -> Tensor:
-    """Reverse each clip's valid frames and leave its padding in place.
-
-    Args:
-        x: (B, T, D).
-        lengths: (B) int64 on the same device.
-    """
-    time = torch.arange(x.shape[1], device=x.device)
-    source = torch.where(time < lengths[:, None], lengths[:, None] - 1 - time, time)
-    return x.gather(1, source[:, :, None].expand_as(x))

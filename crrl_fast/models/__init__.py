@@ -1,15 +1,17 @@
-"""Models: encoder, decoder, projection head, momentum pair and queue."""
+"""Models: ragged GRU, encoder, decoder, projection head, momentum pair and queue."""
 
 from crrl_fast.models.decoder import SequenceDecoder
 from crrl_fast.models.encoder import Encoding, MotionEncoder
 from crrl_fast.models.head import mlp_head
 from crrl_fast.models.momentum import frozen_copy, momentum_update
 from crrl_fast.models.queue import MomentumQueue
+from crrl_fast.models.ragged_gru import RaggedGRU
 
 __all__ = [
     "Encoding",
     "MomentumQueue",
     "MotionEncoder",
+    "RaggedGRU",
     "SequenceDecoder",
     "frozen_copy",
     "mlp_head",

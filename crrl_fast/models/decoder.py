@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
+
+from crrl_fast.models.ragged_gru import RaggedGRU
 
 
 class SequenceDecoder(nn.Module):
@@ -17,12 +18,9 @@ class SequenceDecoder(nn.Module):
 
     def __init__(self, input_size: int, output_size: int, layers: int) -> None:
         super().__init__()
-        self.gru = nn.GRU(input_size, output_size, layers, batch_first=True)
+        self.gru = RaggedGRU(input_size, output_size, layers, constant_input=True)
 
     def forward(self, vector: Tensor, frames: int, lengths: Tensor | None = None) -> Tensor:
-        """Decode ``vector`` (B, C) into (B, frames, D), zero after each clip's ``lengths`` (B) frames."""
-        outputs: Tensor = self.gru(vector[:, None].expand(-1, frames, -1))[0]
-        if lengths is None:
-            return outputs
-        valid = torch.arange(frames, device=lengths.device) < lengths[:, None]
-        return outputs * valid[:, :, None]
+        """Decode ``vector`` (B, C) into (B, frames, D), zero after ``lengths`` (B) int64; None: all frames."""
+        outputs: Tensor = self.gru(vector, lengths, frames=frames).outputs
+        return outputs

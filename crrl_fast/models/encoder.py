@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from crrl_fast.models.ragged_gru import RaggedGRU
 
 
 class Encoding(NamedTuple):
@@ -35,23 +36,15 @@ class MotionEncoder(nn.Module):
     def __init__(self, input_size: int, hidden_size: int, layers: int, dropout: float) -> None:
         super().__init__()
         self.feature_size = 2 * hidden_size
-        self.gru = nn.GRU(
+        self.gru = RaggedGRU(
             input_size,
             hidden_size,
             layers,
-            batch_first=True,
             bidirectional=True,
             dropout=dropout if layers > 1 else 0.0,  # PyTorch warns of a dropout that has no layer to follow
         )
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Encoding:
-        """Encode clips.
-
-        Args:
-            frames: (B, T, D), coordinates or velocities.
-            lengths: (B) int64, valid frames, 1 to T.
-        """
-        packed = pack_padded_sequence(frames, lengths.cpu(), batch_first=True, enforce_sorted=False)
-        outputs, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True)
-        last = outputs.gather(1, (lengths - 1)[:, None, None].expand(-1, 1, outputs.shape[2])).squeeze(1)
-        return Encoding(outputs.sum(dim=1) / lengths[:, None], outputs[:, 0], last)
+        """Encode ``frames`` (B, T, D), coordinates or velocity, of which ``lengths`` (B) int64 are valid."""
+        _, mean, first, last = self.gru(frames, lengths, return_outputs=False)
+        return Encoding(mean, first, last)

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from crrl_fast.reference.checks import dtype_name
+
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 REDUCTIONS = ("none", "mean", "sum")  # in the order of torch's own enumeration
 LARGEST_DIM = 1024
@@ -115,12 +117,12 @@ def check_inputs(query: Tensor, key: Tensor, queue: Tensor, filled: Tensor | Non
     for name, tensor in (("query", query), ("key", key), ("queue", queue)):
         if tensor.dtype not in DTYPES:
             raise TypeError(
-                f"queue_info_nce: {name} must be float32, float64, float16 or bfloat16, got {_name(tensor.dtype)}"
+                f"queue_info_nce: {name} must be float32, float64, float16 or bfloat16, got {dtype_name(tensor.dtype)}"
             )
     if len({tensor.dtype == torch.float64 for tensor in (query, key, queue)}) != 1:
         raise TypeError(
             "queue_info_nce: query, key and queue must all be float64 or none, got "
-            f"{_name(query.dtype)}, {_name(key.dtype)} and {_name(queue.dtype)}"
+            f"{dtype_name(query.dtype)}, {dtype_name(key.dtype)} and {dtype_name(queue.dtype)}"
         )
     if not key.device == queue.device == query.device:
         raise ValueError(
@@ -132,7 +134,7 @@ def check_inputs(query: Tensor, key: Tensor, queue: Tensor, filled: Tensor | Non
     if filled is None:
         return
     if filled.dtype != torch.int64:
-        raise TypeError(f"queue_info_nce: filled must be int64, got {_name(filled.dtype)}")
+        raise TypeError(f"queue_info_nce: filled must be int64, got {dtype_name(filled.dtype)}")
     if filled.numel() != 1 or filled.device != query.device:
         raise ValueError(
             f"queue_info_nce: filled must be a single number on {query.device}, got shape {list(filled.shape)} on "
@@ -146,7 +148,3 @@ def check_usage(queue: Tensor, reduction: str) -> None:
         raise ValueError(f"queue_info_nce: reduction must be mean, sum or none, got {reduction!r}")
     if queue.requires_grad:
         raise ValueError("queue_info_nce: the queue requires grad, but negatives get none; pass queue.detach()")
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

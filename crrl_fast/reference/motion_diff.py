@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from crrl_fast.reference.checks import check_length_values, check_lengths, dtype_name
+
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -13,15 +15,8 @@ def check_inputs(x: Tensor, lengths: Tensor | None) -> None:
     if x.dim() < 2:
         raise ValueError(f"motion_diff: x must have at least 2 dimensions (B, T, ...), got shape {list(x.shape)}")
     if x.dtype not in DTYPES:
-        raise TypeError(f"motion_diff: x must be float32, float64, float16 or bfloat16, got {_name(x.dtype)}")
-    if lengths is None:
-        return
-    if lengths.dtype != torch.int64:
-        raise TypeError(f"motion_diff: lengths must be int64, got {_name(lengths.dtype)}")
-    if lengths.dim() != 1 or lengths.shape[0] != x.shape[0]:
-        raise ValueError(f"motion_diff: lengths must have shape [{x.shape[0]}], got {list(lengths.shape)}")
-    if lengths.device != x.device:
-        raise ValueError(f"motion_diff: lengths must be on {x.device}, got {lengths.device}")
+        raise TypeError(f"motion_diff: x must be float32, float64, float16 or bfloat16, got {dtype_name(x.dtype)}")
+    check_lengths("motion_diff", lengths, x.shape[0], x.device)
 
 
 def motion_diff(x: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -49,18 +44,7 @@ def motion_diff(x: Tensor, lengths: Tensor | None = None) -> Tensor:
     if lengths is None:
         return velocity.contiguous()
     frames = x.shape[1]
-    if lengths.device.type == "cpu" and not torch.compiler.is_compiling():  # a compiled graph cannot raise on values
-        _check_values(lengths, frames)
+    check_length_values("motion_diff", lengths, frames)
     moves = torch.arange(frames, device=x.device) < lengths.clamp(0, frames)[:, None] - 1
     moves = moves.reshape(moves.shape + (1,) * (x.dim() - 2))
     return torch.where(moves, velocity, torch.zeros_like(velocity)).contiguous()
-
-
-def _check_values(lengths: Tensor, frames: int) -> None:
-    for clip, length in enumerate(lengths.tolist()):
-        if not 0 <= length <= frames:
-            raise ValueError(f"motion_diff: lengths[{clip}] = {length} is outside [0, {frames}]")
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from crrl_fast.data.batches import ResidentClips, resident_split, reverse_time
+from crrl_fast.data.batches import ResidentClips, resident_split
 from crrl_fast.ops import motion_diff
 
 
@@ -73,11 +73,3 @@ def test_by_length_visits_every_clip_from_the_shortest_to_the_longest(tiny_store
     assert [frames for _, frames in plan] == [int(part[-1]) for part in lengths.split(7)]
     nobody = ResidentClips(tiny_store, torch.arange(0), tiny_store.frames)
     assert not list(nobody.by_length(7))
-
-
-def test_reverse_time_turns_valid_frames_only():
-    x = torch.arange(1, 13.0).view(2, 6, 1)
-    reversed_x = reverse_time(x, torch.tensor([4, 1]))
-    assert reversed_x[0, :, 0].tolist() == [4, 3, 2, 1, 5, 6]
-    assert torch.equal(reversed_x[1], x[1])
-    assert torch.equal(reverse_time(reversed_x, torch.tensor([4, 1])), x)

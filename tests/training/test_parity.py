@@ -171,14 +171,20 @@ def test_inf(batch):
 def test_dropout_acts_between_the_encoders_layers_in_training_only(batch):
     torch.manual_seed(4)
     stage = SequenceReconstructor(WIDTH, Recipe(hidden_size=7, dropout=0.2)).double()
-    stock = copy_gru(stage.encoder.gru, bidirectional=True, dropout=0.2)
-    for training in (True, False):
-        stage.train(training)
-        stock.train(training)
-        torch.manual_seed(5)
-        expected = torch.stack([output.mean(dim=0) for output in encode(stock, clips_of(batch))])
-        torch.manual_seed(5)
-        torch.testing.assert_close(stage.encoder(batch.coords, batch.lengths).feature, expected, rtol=0, atol=1e-12)
+    stock = copy_gru(stage.encoder.gru, bidirectional=True)
+    expected = torch.stack([output.mean(dim=0) for output in encode(stock, clips_of(batch))])
+    stage.eval()
+    torch.testing.assert_close(stage.encoder(batch.coords, batch.lengths).feature, expected, rtol=0, atol=1e-12)
     stage.train()
+    torch.manual_seed(5)
+    dropped = stage.encoder(batch.coords, batch.lengths).feature
+    assert not torch.allclose(dropped, expected)
+    torch.manual_seed(5)
+    assert torch.equal(stage.encoder(batch.coords, batch.lengths).feature, dropped)
     torch.manual_seed(6)
-    assert not torch.allclose(stage.encoder(batch.coords, batch.lengths).feature, expected)
+    assert not torch.allclose(stage.encoder(batch.coords, batch.lengths).feature, dropped)
+    with torch.no_grad():
+        for weight_ih, *_ in stage.encoder.gru.all_weights[2:]:  # the second layer looks away from what is dropped
+            weight_ih.zero_()
+    deaf = stage.encoder(batch.coords, batch.lengths).feature
+    assert torch.equal(stage.eval().encoder(batch.coords, batch.lengths).feature, deaf)

@@ -91,7 +91,6 @@ class HostReads(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.mark.xfail(strict=True, reason="nn.GRU packs a ragged batch on the host")
 @pytest.mark.parametrize("name", STAGES)
 def test_a_step_reads_nothing_back(clips, name):
     step = TrainingStep(stage_module(name, clips), clips, RECIPE)

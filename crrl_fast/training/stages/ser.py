@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from crrl_fast.config import Recipe
-from crrl_fast.data.batches import Batch, reverse_time
+from crrl_fast.data.batches import Batch
 from crrl_fast.models import Encoding, MotionEncoder, SequenceDecoder
+from crrl_fast.padding import reverse_time
 
 
 class SequenceReconstructor(nn.Module):
