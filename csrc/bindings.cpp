@@ -15,6 +15,14 @@ void bind_ntu_skeleton(py::module_& m);
 
 TORCH_LIBRARY(crrl_fast, m) {
   const std::vector<at::Tag> tags{at::Tag::pt2_compliant_tag};
+  m.def(
+      "gru_scan(Tensor projected, Tensor w_hh, Tensor? b_hh, Tensor? lengths, SymInt frames, bool with_grad) -> "
+      "(Tensor outputs, Tensor gates)",
+      tags);
+  m.def(
+      "gru_scan_backward(Tensor grad_outputs, Tensor w_hh, Tensor? lengths, Tensor outputs, Tensor gates) -> "
+      "(Tensor grad_projected, Tensor grad_recurrent)",
+      tags);
   m.def("motion_diff(Tensor x, Tensor? lengths=None) -> Tensor", tags);
   m.def("motion_diff_backward(Tensor grad, Tensor? lengths=None) -> Tensor", tags);
   m.def(

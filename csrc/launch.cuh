@@ -21,6 +21,24 @@ inline void check_cuda(cudaError_t error, const std::string& what /* was tried *
 
 inline void check_launch(const char* kernel) { check_cuda(cudaGetLastError(), std::string("launching ") + kernel); }
 
+// The launch of blocks that come in clusters of more than one; a cluster of one is an ordinary launch.
+template <class... Parameters, class... Arguments>
+void launch_clusters(void (*kernel)(Parameters...), const char* name, int64_t blocks, int cluster, int threads,
+                     int shared_bytes, void* stream, const Arguments&... arguments) {
+  cudaLaunchAttribute shape;
+  shape.id = cudaLaunchAttributeClusterDimension;
+  shape.val.clusterDim.x = static_cast<unsigned>(cluster);
+  shape.val.clusterDim.y = shape.val.clusterDim.z = 1;
+  cudaLaunchConfig_t launch{};
+  launch.gridDim = dim3(static_cast<unsigned>(blocks));
+  launch.blockDim = dim3(static_cast<unsigned>(threads));
+  launch.dynamicSmemBytes = static_cast<size_t>(shared_bytes);
+  launch.stream = static_cast<cudaStream_t>(stream);
+  launch.attrs = &shape;
+  launch.numAttrs = cluster > 1 ? 1 : 0;
+  check_cuda(cudaLaunchKernelEx(&launch, kernel, arguments...), std::string("launching ") + name);
+}
+
 // Calls `body` with a null pointer of the CUDA type that `dtype` names.
 template <class Body>
 void with_cuda_type(Dtype dtype, Body body) {

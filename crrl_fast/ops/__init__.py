@@ -1,6 +1,7 @@
 """The fused ops. Each runs compiled code on the devices it was built for, and its plain-PyTorch reference elsewhere."""
 
 from crrl_fast.ops.gru import gru
+from crrl_fast.ops.gru_scan import gru_scan, gru_scan_supported
 from crrl_fast.ops.info_nce import queue_info_nce
 from crrl_fast.ops.motion_diff import motion_diff
 from crrl_fast.ops.skeleton_views import skeleton_views
@@ -13,6 +14,8 @@ __all__ = [
     "SkeletonViews",
     "ViewParams",
     "gru",
+    "gru_scan",
+    "gru_scan_supported",
     "motion_diff",
     "queue_info_nce",
     "sample_view_params",

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from crrl_fast.ops.gru_scan import gru_scan
 from crrl_fast.padding import reverse_time, valid_frames
 from crrl_fast.reference.gru import has_dropout, split_weights
 
@@ -107,8 +108,6 @@ def persistent_outputs(
     products: torch.dtype,
 ) -> Tensor:
     """Return what ``cudnn_outputs`` does: a layer is one product for its projections and one call of ``gru_scan``."""
-    from crrl_fast.ops.gru_scan import gru_scan  # type: ignore[import-not-found, unused-ignore]
-
     with torch.autocast(x.device.type, enabled=False):
         inputs = (x if frames is None else x[:, None]).to(products)
         if lengths is not None:
