@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from crrl_fast.ops import GruOutput
+from crrl_fast.reference import GruOutput
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,6 @@ BACKENDS = ["cudnn", "persistent"]
 @pytest.fixture(params=BACKENDS)
 def compose(request):
     """Return each composition."""
-    if request.param == "persistent":
-        pytest.importorskip("crrl_fast.ops.gru_scan", reason="gru_scan is not there yet")
     return getattr(gru_cuda, f"{request.param}_outputs")
 
 
