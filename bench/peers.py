@@ -10,11 +10,10 @@ against. What differs is said below the table.
 
 from __future__ import annotations
 
-import importlib
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -32,6 +31,7 @@ from crrl_fast.benchmark.cases import info_nce
 from crrl_fast.benchmark.cases.info_nce import TEMPERATURE, Inputs, work
 from crrl_fast.benchmark.cases.skeleton_views import COORDS, FRAMES
 from crrl_fast.benchmark.harness import Case, Contender, Outputs
+from crrl_fast.benchmark.packages import why_missing
 from crrl_fast.data.layouts import get_layout
 from crrl_fast.device import resolve_device
 from crrl_fast.files import write_json, write_text
@@ -87,14 +87,7 @@ def missing(package: str, device: torch.device) -> str:
     """Return why a package cannot be measured, or nothing where it can."""
     if package == "inf-cl" and device.type != "cuda":
         return "it runs on a GPU only"
-    try:
-        version(package)
-        importlib.import_module(PACKAGES[package])
-    except PackageNotFoundError:
-        return f"not installed; pip install {package}"
-    except (ImportError, OSError, RuntimeError) as error:
-        return f"installed, but its import fails: {error}"
-    return ""
+    return why_missing(package, PACKAGES[package])
 
 
 # ---- InfoNCE with a queue ----

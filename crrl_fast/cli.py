@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from crrl_fast.errors import ConfigError, CrrlError
+
+if TYPE_CHECKING:
+    from crrl_fast.benchmark.record import BenchmarkRecord, CaseRecord
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -39,6 +43,10 @@ EncoderOption = Annotated[
 ]
 DataOption = Annotated[str | None, typer.Option(help="The run's store, where it has moved.")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Where to write the result; default: RUN/eval/.")]
+RoundsOption = Annotated[int, typer.Option(help="Timed rounds of each case; slow cases get fewer.", min=1)]
+RecordOption = Annotated[Path | None, typer.Option("--json", help="Where to write the record.")]
+TableOption = Annotated[Path | None, typer.Option("--markdown", help="Where to write the table.")]
+FigureOption = Annotated[Path | None, typer.Option("--plot", help="Where to write the figure, a PNG.")]
 
 
 @app.command()
@@ -247,24 +255,60 @@ def knn(
 def ops(
     device: DeviceOption = "auto",
     only: Annotated[list[str] | None, typer.Option("--op", help="One op alone; may be repeated.")] = None,
-    rounds: Annotated[int, typer.Option(help="Timed rounds of each case.", min=1)] = 30,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Where to write the record.")] = None,
-    markdown_file: Annotated[Path | None, typer.Option("--markdown", help="Where to write the table.")] = None,
-    plot_file: Annotated[Path | None, typer.Option("--plot", help="Where to write the figure, a PNG.")] = None,
+    rounds: RoundsOption = 30,
+    json_file: RecordOption = None,
+    markdown_file: TableOption = None,
+    plot_file: FigureOption = None,
 ) -> None:
     """Check every op against float64, then time it beside its baselines."""
     from crrl_fast import benchmark
     from crrl_fast.device import resolve_device
+
+    def run() -> benchmark.BenchmarkRecord:
+        return benchmark.run_ops_benchmark(resolve_device(device), ops=only, rounds=rounds, on_case=_print_case)
+
+    _measure(run, json_file, markdown_file, plot_file)
+
+
+@bench_app.command()
+def gru(
+    device: DeviceOption = "auto",
+    only: Annotated[str, typer.Option("--case", help="Only cases with this in their name: ragged, 3x1024, ...")] = "",
+    rounds: RoundsOption = 30,
+    json_file: RecordOption = None,
+    markdown_file: TableOption = None,
+    plot_file: FigureOption = None,
+) -> None:
+    """Check the GRU against float64, then time it beside nn.GRU and its matrix products alone."""
+    from crrl_fast import benchmark
+    from crrl_fast.device import resolve_device
+
+    def run() -> benchmark.BenchmarkRecord:
+        return benchmark.run_gru_benchmark(
+            resolve_device(device),
+            only=only,
+            rounds=rounds,
+            on_case=_print_case,
+            on_skip=lambda line: _print(f"skipped {line}"),
+        )
+
+    _measure(run, json_file, markdown_file, plot_file)
+
+
+def _print_case(case: CaseRecord) -> None:
+    _print(f"measured {case.op}: {case.case}")
+
+
+def _measure(
+    run: Callable[[], BenchmarkRecord], json_file: Path | None, markdown_file: Path | None, plot_file: Path | None
+) -> None:
+    """Run a benchmark, print its table, and write what is asked for."""
+    from crrl_fast import benchmark
     from crrl_fast.files import write_json, write_text
 
     if plot_file:
         benchmark.require_matplotlib()
-    record = benchmark.run_ops_benchmark(
-        resolve_device(device),
-        ops=only,
-        rounds=rounds,
-        on_case=lambda case: _print(f"measured {case.op}: {case.case}"),
-    )
+    record = run()
     (console if console.is_terminal else Console(width=FILE_WIDTH)).print(benchmark.render(record))
     if json_file:
         write_json(json_file, asdict(record))

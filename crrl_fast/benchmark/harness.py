@@ -22,6 +22,9 @@ CASE_SECONDS = 20.0
 
 FEWEST_ROUNDS = 10
 
+FEWEST_LONG_ROUNDS = 3
+"""Of a case whose calls take seconds each."""
+
 Outputs = tuple[Tensor, ...]
 
 
@@ -56,15 +59,31 @@ class Case:
     batch: int = 1
     """How many ``unit`` a call handles; above 1, the time of each is shown as well."""
     unit: str = "call"
+    naive: str = ""
+    """The contender in ours' low precision that one would write without us: its error is the budget of ours ..."""
+    slack: float = 0.0
+    """... which may exceed it by so much."""
+    long: bool = False
+    """A call takes seconds: one of each contender is its check, its warm-up and the count of its memory."""
+
+
+@dataclass(frozen=True)
+class _Trial:
+    """What a contender's calls before the timing say."""
+
+    error: float | None
+    extra_bytes: int | None
+    seconds: float
 
 
 def measure(case: Case, device: torch.device, rounds: int) -> CaseRecord:
     """Check every contender's result, then time all of them in turn, at most ``rounds`` times."""
-    errors = _check(case)
-    extra = [peak_extra_bytes(contender.run, device) if contender.is_torch else None for contender in case.contenders]
-    calls = [_sample(contender, device, 3) for contender in case.contenders]  # the warm-up, too
-    repeats = [max(1, math.ceil(SAMPLE_SECONDS / max(seconds, 1e-7))) for seconds in calls]
-    rounds = _affordable(rounds, sum(map(math.prod, zip(calls, repeats, strict=True))))
+    truth = case.truth()
+    trials = [_try(case, contender, truth, device) for contender in case.contenders]
+    _check_budget(case, trials)
+    repeats = [max(1, math.ceil(SAMPLE_SECONDS / max(trial.seconds, 1e-7))) for trial in trials]
+    seconds = sum(trial.seconds * times for trial, times in zip(trials, repeats, strict=True))
+    rounds = _affordable(rounds, seconds, FEWEST_LONG_ROUNDS if case.long else FEWEST_ROUNDS)
     samples: list[list[float]] = [[] for _ in case.contenders]
     for turn in range(rounds):
         # Each round starts elsewhere, so that nobody always follows the same neighbour's caches and clock speed.
@@ -76,8 +95,8 @@ def measure(case: Case, device: torch.device, rounds: int) -> CaseRecord:
             name=contender.name,
             seconds=Spread.of(samples[which]),
             speedup=Spread.of([theirs / ours for theirs, ours in zip(samples[which], samples[0], strict=True)]),
-            error=errors[which],
-            extra_bytes=extra[which],
+            error=trials[which].error,
+            extra_bytes=trials[which].extra_bytes,
             note=contender.note,
         )
         for which, contender in enumerate(case.contenders)
@@ -93,20 +112,42 @@ def measure(case: Case, device: torch.device, rounds: int) -> CaseRecord:
     )
 
 
-def _check(case: Case) -> list[float | None]:
-    truth = case.truth()
-    errors: list[float | None] = []
-    for contender in case.contenders:
-        error = None
-        if contender.computes_result:
-            error = relative_error(contender.run(), contender.truth() if contender.truth else truth)
-        if error is not None and not error <= case.tolerance:  # also catches NaN
-            raise WrongResultError(
-                f"{case.op}, {case.name}: {contender.name} is off by {error:.3g} of the largest value, "
-                f"which exceeds {case.tolerance:.3g}"
-            )
-        errors.append(error)
-    return errors
+def _try(case: Case, contender: Contender, truth: Outputs, device: torch.device) -> _Trial:
+    """Check a contender's result, count its memory, and estimate its time, all of which warms it up."""
+    outputs: Outputs = ()
+
+    def run() -> None:
+        nonlocal outputs
+        outputs = contender.run()
+
+    if not case.long:
+        run()  # what is compiled or cached at the first call is not part of a call's memory
+    began = time.perf_counter()
+    extra_bytes = None
+    if contender.is_torch:
+        extra_bytes = peak_extra_bytes(run, device)
+    else:
+        run()
+    seconds = time.perf_counter() - began
+    error = None
+    if contender.computes_result:
+        error = relative_error(outputs, contender.truth() if contender.truth else truth)
+    if error is not None and not error <= case.tolerance:  # also catches NaN
+        raise WrongResultError(
+            f"{case.op}, {case.name}: {contender.name} is off by {error:.3g} of the largest value, "
+            f"which exceeds {case.tolerance:.3g}"
+        )
+    return _Trial(error, extra_bytes, seconds if case.long else _sample(contender, device, 3))
+
+
+def _check_budget(case: Case, trials: Sequence[_Trial]) -> None:
+    errors = {contender.name: trial.error for contender, trial in zip(case.contenders, trials, strict=True)}
+    ours, budget = trials[0].error, errors.get(case.naive)
+    if ours is not None and budget is not None and ours > budget + case.slack:
+        raise WrongResultError(
+            f"{case.op}, {case.name}: {case.contenders[0].name} is off by {ours:.3g} of the largest value, and "
+            f"{case.naive} in the same precision by {budget:.3g} only"
+        )
 
 
 def relative_error(outputs: Sequence[Tensor], truth: Sequence[Tensor]) -> float:
@@ -121,9 +162,9 @@ def relative_error(outputs: Sequence[Tensor], truth: Sequence[Tensor]) -> float:
     return worst
 
 
-def _affordable(rounds: int, seconds: float) -> int:
+def _affordable(rounds: int, seconds: float, fewest: int) -> int:
     """Return how many rounds of so many seconds are timed where ``rounds`` are asked for."""
-    return min(rounds, max(FEWEST_ROUNDS, int(CASE_SECONDS / max(seconds, 1e-7))))
+    return min(rounds, max(fewest, int(CASE_SECONDS / max(seconds, 1e-7))))
 
 
 def _sample(contender: Contender, device: torch.device, repeats: int) -> float:

@@ -25,14 +25,19 @@ def run_ops_benchmark(
 ) -> BenchmarkRecord:
     """Measure the ops on the device, all or those named; ``on_case`` sees each case as it is done."""
     device = torch.device(device)
-    if device.type not in _ext.device_types:
-        raise CrrlError(f"there are no compiled ops for {device.type} to measure; see `crrl-fast doctor`")
+    require_compiled(device)
     wanted = list(OP_CASES) if ops is None else list(ops)
     unknown = [op for op in wanted if op not in OP_CASES]
     if unknown:
         raise CrrlError(f"unknown op {unknown[0]!r}; there are {', '.join(OP_CASES)}")
     cases = (case for op in wanted for case in OP_CASES[op](device))
     return run_cases("ops", cases, device, rounds=rounds, on_case=on_case)
+
+
+def require_compiled(device: torch.device) -> None:
+    """Refuse to time the plain-PyTorch reference as ours."""
+    if device.type not in _ext.device_types:
+        raise CrrlError(f"there are no compiled ops for {device.type} to measure; see `crrl-fast doctor`")
 
 
 def run_cases(

@@ -65,6 +65,7 @@ def test_what_does_not_fit_is_said(monkeypatch, capsys):
 
 
 def test_a_missing_package_is_named_with_its_cure(monkeypatch):
+    monkeypatch.setitem(peers.PACKAGES, "no-such-package", "no_such_package")
     assert peers.missing("no-such-package", CPU) == "not installed; pip install no-such-package"
     assert peers.missing("inf-cl", CPU) == "it runs on a GPU only"
     monkeypatch.setitem(peers.PACKAGES, "numpy", "numpy.no_such_module")
