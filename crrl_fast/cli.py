@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 
 from crrl_fast.errors import ConfigError, CrrlError
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from crrl_fast.benchmark.record import BenchmarkRecord, CaseRecord
 
 USER_ERROR = 2
+DISAGREEMENT = 1
 INTERRUPTED = 130
 FILE_WIDTH = 150
 """Columns of a table that goes to a file or a pipe, where rich would assume 80."""
@@ -194,7 +195,7 @@ def pretrain(
         split=split,
         recipe_name=recipe,
         recipe=get_recipe(recipe).with_overrides(overrides),
-        stages=tuple(stage.strip() for stage in stages.split(",") if stage.strip()),
+        stages=_names(stages),
         out=out or Path("runs") / name,
         seed=seed,
         device=resolve_device(device),
@@ -309,13 +310,58 @@ def _measure(
     if plot_file:
         benchmark.require_matplotlib()
     record = run()
-    (console if console.is_terminal else Console(width=FILE_WIDTH)).print(benchmark.render(record))
+    _print_wide(benchmark.render(record))
     if json_file:
         write_json(json_file, asdict(record))
     if markdown_file:
         write_text(markdown_file, benchmark.markdown(record))
     if plot_file:
         benchmark.plot(record, plot_file)
+
+
+@bench_app.command()
+def train(
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A data set name, a store's path, or ntu60-size, which is generated; may be repeated; "
+            "default: ucla where it is found, demo, ntu60-size."
+        ),
+    ] = None,
+    stages: Annotated[str, typer.Option(help="Of ser, cml, inf.")] = "cml,inf",
+    rounds: Annotated[int, typer.Option(help="Timed rounds of each stage.", min=1)] = 10,
+    steps: Annotated[int, typer.Option(help="Steps of each contender in a round.", min=1)] = 5,
+    curve_steps: Annotated[
+        int, typer.Option(help="Steps whose losses are compared, on the first data set; 0: none.", min=0)
+    ] = 200,
+    growth: Annotated[
+        bool, typer.Option("--growth", help="Time ours on 1,000, 10,000 and 100,000 generated clips, too.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of weights, batches and generated clips.")] = 0,
+    device: DeviceOption = "auto",
+    json_file: RecordOption = None,
+    markdown_file: TableOption = None,
+    plot_file: FigureOption = None,
+) -> None:
+    """Train beside the release's algorithm in stock PyTorch: the same losses first, then speed and memory."""
+    from crrl_fast.benchmark import require_matplotlib
+    from crrl_fast.benchmark import train as benchmark
+    from crrl_fast.device import resolve_device
+    from crrl_fast.files import write_json, write_text
+
+    if plot_file:
+        require_matplotlib()
+    plan = benchmark.Plan(resolve_device(device), _names(stages), rounds, steps, curve_steps, growth=growth, seed=seed)
+    record = benchmark.run_train_benchmark(plan, data, on_progress=_print)
+    _print_wide(benchmark.render(record))
+    if json_file:
+        write_json(json_file, asdict(record))
+    if markdown_file:
+        write_text(markdown_file, benchmark.markdown(record))
+    if plot_file:
+        benchmark.plot(record, plot_file)
+    if record.disagreements:
+        _fail("; ".join(map(benchmark.disagreement, record.disagreements)), DISAGREEMENT)
 
 
 @app.command()
@@ -354,12 +400,20 @@ def _fail(message: str, code: int) -> NoReturn:
     sys.exit(code)
 
 
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def _number(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _print(line: str) -> None:
     console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def _print_wide(table: RenderableType) -> None:
+    (console if console.is_terminal else Console(width=FILE_WIDTH)).print(table)
 
 
 def _print_result(record: dict[str, object], *rows: tuple[str, str]) -> None:

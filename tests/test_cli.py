@@ -182,12 +182,62 @@ def test_bench_writes_record_table_and_figure(crrl, tmp_path, monkeypatch):
     assert (tmp_path / "new/ops.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.fixture
+def quick_training(monkeypatch):
+    """Make recipe `paper` tiny, and the products that training is compared with."""
+    from crrl_fast.benchmark.train import gemm
+    from crrl_fast.config import Recipe
+    from crrl_fast.recipes import RECIPES
+
+    monkeypatch.setitem(RECIPES, "paper", Recipe(hidden_size=8, batch_size=4, queue_size=8))
+    monkeypatch.setattr(gemm, "SIDE", {"cpu": 16})
+
+
+@pytest.mark.usefixtures("quick_training")
+def test_bench_train_writes_record_tables_and_figure(crrl, tmp_path, tiny_path):
+    pytest.importorskip("matplotlib")
+    sizes = ("--rounds", 2, "--steps", 1, "--curve-steps", 3, "--device", "cpu")
+    written = ("--json", "new/train.json", "--markdown", "train.md", "--plot", "new/train.png")
+    code, out, _ = crrl("bench", "train", "--data", tiny_path, "--stages", "ser, cml,inf", *sizes, *written)
+    assert code == 0
+    assert "whole of cml,inf" in out
+    record = json.loads((tmp_path / "new/train.json").read_text())
+    assert [stage["stage"] for stage in record["data"][0]["stages"]] == ["ser", "cml", "inf"]
+    assert len(record["curves"][0]["ours"]) == 3
+    assert "| stock float32 |" in (tmp_path / "train.md").read_text()
+    assert (tmp_path / "new/train.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("quick_training")
+def test_bench_train_fails_where_losses_differ_and_keeps_the_record(crrl, tmp_path, tiny_path, monkeypatch):
+    from crrl_fast.benchmark.train import ours
+
+    class Wrong(ours.OurTraining):
+        def __init__(self, module, clips, recipe):
+            super().__init__(module, clips, recipe.with_overrides({"lr": recipe.lr * 1.01}))
+
+    monkeypatch.setattr(ours, "OurTraining", Wrong)
+    code, _, err = crrl("bench", "train", "--data", tiny_path, "--curve-steps", 4, "--json", "train.json")
+    assert code == 1
+    assert err.startswith(f"crrl-fast: cml on {tiny_path}: the loss of step 2 is")
+    assert err.count("\n") == 1
+    record = json.loads((tmp_path / "train.json").read_text())
+    assert len(record["curves"]) == 2
+    assert record["data"] == []
+
+
+def test_bench_train_refuses_a_stage_or_a_store_that_is_not_there(crrl, tiny_path):
+    one_line_error(crrl("bench", "train", "--stages", "cml,x"), "unknown stage 'x'")
+    one_line_error(crrl("bench", "train", "--data", tiny_path, "--data", "nothing"), "no data set 'nothing'")
+
+
 def test_a_plot_without_matplotlib_ends_before_it_measures(crrl, tmp_path, monkeypatch):
     from crrl_fast import benchmark
 
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setattr(benchmark, "run_ops_benchmark", None)
     one_line_error(crrl("bench", "ops", "--plot", "ops.png"), "pip install matplotlib")
+    one_line_error(crrl("bench", "train", "--plot", "train.png"), "pip install matplotlib")
 
 
 @pytest.mark.parametrize("target", ["/dev/null/x.safetensors", "folder"])

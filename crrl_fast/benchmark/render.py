@@ -12,6 +12,7 @@ from rich.text import Text
 
 from crrl_fast.benchmark.memory import EXTRA_MEMORY
 from crrl_fast.benchmark.record import BenchmarkRecord, CaseRecord, Measurement, Spread
+from crrl_fast.benchmark.text import byte_size, circumstances, markdown_row, short, with_spread
 
 COLUMNS = ("contender", "median (p10 to p90)", "ours is faster by", "error", "peak extra memory")
 CASE_WIDTH = 24
@@ -33,19 +34,18 @@ def render(record: BenchmarkRecord) -> RenderableType:
 
 def markdown(record: BenchmarkRecord) -> str:
     """Return the record as Markdown."""
-    lines = [_circumstances(record), "", _line(COLUMNS), _line(("---",) * len(COLUMNS))]
+    lines = [_circumstances(record), "", markdown_row(COLUMNS), markdown_row(("---",) * len(COLUMNS))]
     for case in record.cases:
-        lines.append(_line((f"**{case.op} {case.case}**", *("",) * (len(COLUMNS) - 1))))
-        lines += [_line(row) for row in _rows(case)]
+        lines.append(markdown_row((f"**{case.op} {case.case}**", *("",) * (len(COLUMNS) - 1))))
+        lines += [markdown_row(row) for row in _rows(case)]
     lines += ["", *(f"- {remark}" for remark in _remarks(record))]
     return "\n".join(lines) + "\n"
 
 
 def _circumstances(record: BenchmarkRecord) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in record.versions.items() if version)
     rounds = sorted({case.rounds for case in record.cases} or {record.rounds})
     span = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
-    return f"{record.device}: {record.device_name}, {record.threads} threads, {span} rounds; {versions}"
+    return circumstances(record.device, record.device_name, record.threads, f"{span} rounds", record.versions)
 
 
 def _remarks(record: BenchmarkRecord) -> list[str]:
@@ -58,38 +58,21 @@ def _remarks(record: BenchmarkRecord) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def _line(cells: tuple[str, ...]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
 def _rows(case: CaseRecord) -> Iterator[tuple[str, ...]]:
     for place, measurement in enumerate(case.measurements):
         yield (
             measurement.name,
             _seconds(measurement.seconds) + _per_unit(case, measurement),
-            _times(measurement.speedup) if place else "",
+            with_spread(measurement.speedup, unit="x") if place else "",
             "" if measurement.error is None else f"{measurement.error:.1e}",
-            "" if measurement.extra_bytes is None else _bytes(measurement.extra_bytes),
+            "" if measurement.extra_bytes is None else byte_size(measurement.extra_bytes),
         )
 
 
 def _seconds(spread: Spread) -> str:
-    unit, scale = ("ms", 1e3) if spread.median >= 1e-3 else ("us", 1e6)
-    return f"{_short(spread.median * scale)} {unit} ({_short(spread.p10 * scale)} to {_short(spread.p90 * scale)})"
+    unit, scale = (" ms", 1e3) if spread.median >= 1e-3 else (" us", 1e6)
+    return with_spread(spread, scale, unit)
 
 
 def _per_unit(case: CaseRecord, measurement: Measurement) -> str:
-    return f", {_short(measurement.seconds.median / case.batch * 1e6)} us a {case.unit}" if case.batch > 1 else ""
-
-
-def _times(spread: Spread) -> str:
-    return f"{_short(spread.median)}x ({_short(spread.p10)} to {_short(spread.p90)})"
-
-
-def _bytes(count: int) -> str:
-    return f"{_short(count / 2**20)} MiB" if count >= 2**20 else f"{_short(count / 2**10)} KiB"
-
-
-def _short(value: float) -> str:
-    """Three digits, never in powers of ten."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+    return f", {short(measurement.seconds.median / case.batch * 1e6)} us a {case.unit}" if case.batch > 1 else ""

@@ -100,13 +100,14 @@ class ResidentClips:
         order = torch.randperm(len(self), generator=generator)
         if buckets:
             order = bucketed_order(order, self._host_lengths, batch_size, buckets, generator)
-        return self._batches(order, batch_size)
+        return self.in_order(order, batch_size)
 
     def by_length(self, batch_size: int) -> Iterator[BatchPlan]:
         """Yield batches that hold every clip once, from the shortest to the longest."""
-        return self._batches(self._host_lengths.argsort(stable=True), batch_size)
+        return self.in_order(self._host_lengths.argsort(stable=True), batch_size)
 
-    def _batches(self, order: Tensor, batch_size: int) -> Iterator[BatchPlan]:
+    def in_order(self, order: Tensor, batch_size: int) -> Iterator[BatchPlan]:
+        """Yield batches of the clips at ``order`` ((N) int64 on the host); the last one holds what is left."""
         lengths = F.pad(self._host_lengths[order], (0, -len(order) % batch_size))
         longest = lengths.view(-1, batch_size).amax(dim=1).tolist()
         return map(BatchPlan, order.to(self.device, non_blocking=True).split(batch_size), longest)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from crrl_fast.config import Recipe
+from crrl_fast.data.batches import ResidentClips
 from crrl_fast.errors import TrainingError
 from crrl_fast.training.step import TrainingStep
 
@@ -14,6 +16,18 @@ MAX_LENGTHS = 16
 """Padded lengths that graphs are made for. With whole batches and a last smaller one, at most twice as many graphs."""
 
 _FRAME_MULTIPLE = 8
+
+
+def best_way_to_take(step: TrainingStep, clips: ResidentClips, recipe: Recipe) -> Callable[[Tensor, int], None]:
+    """Return what takes a step on clips at positions: replayed on a GPU, unless the recipe says no.
+
+    Args:
+        step: of these clips.
+        clips: the training clips.
+        recipe: ``cuda_graphs``.
+    """
+    is_graphed = recipe.cuda_graphs and clips.device.type == "cuda"
+    return GraphedStep(step, clips.longest, GraphRecorder()) if is_graphed else step
 
 
 class GraphedStep:

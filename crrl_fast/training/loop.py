@@ -14,7 +14,7 @@ from torch import nn
 from crrl_fast.config import Recipe
 from crrl_fast.data.batches import ResidentClips
 from crrl_fast.errors import TrainingError
-from crrl_fast.training.graphs import GraphedStep, GraphRecorder
+from crrl_fast.training.graphs import best_way_to_take
 from crrl_fast.training.step import TrainingStep
 
 
@@ -45,8 +45,7 @@ def train_stage(
         TrainingError: an epoch's mean loss is not finite.
     """
     step = TrainingStep(module, clips, recipe)
-    is_graphed = recipe.cuda_graphs and clips.device.type == "cuda"
-    take = GraphedStep(step, clips.longest, GraphRecorder()) if is_graphed else step
+    take = best_way_to_take(step, clips, recipe)
     for epoch in range(1, recipe.epochs + 1):
         started = time.perf_counter()
         lr = learning_rate(recipe, epoch)

@@ -80,6 +80,11 @@ class TrainingStep:
         rows = self._losses.cpu()
         return dict(zip(self._names, rows.T, strict=True))
 
+    def latest_losses(self) -> dict[str, Tensor]:
+        """Return each part of the last step's loss, a float64 scalar on the device; nothing is waited for."""
+        row = self._losses.index_select(0, self._row - 1)[0]
+        return dict(zip(self._names, row, strict=True))
+
     @torch.no_grad()
     def _log(self, losses: dict[str, Tensor]) -> None:
         if not self._names:

@@ -59,3 +59,18 @@ def test_on_a_gpu():
     device = torch.device("cuda")
     x = torch.ones(1 << 18, device=device)
     assert peak_extra_bytes(x.exp, device) == 4 << 18
+
+
+def test_what_ran_before_does_not_count_but_what_it_left_may_be_freed():
+    held = []
+
+    def before():
+        torch.ones(1 << 20)
+        held.append(torch.ones(1 << 18))
+
+    def call():
+        held.clear()
+        return torch.ones(1 << 17)
+
+    assert peak_extra_bytes(call, CPU, before) == 0  # it frees more than it takes
+    assert peak_extra_bytes(lambda: torch.ones(1 << 17), CPU, before) == 4 << 17
