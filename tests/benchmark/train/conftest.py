@@ -30,6 +30,15 @@ def small_products(monkeypatch):
     monkeypatch.setattr(gemm, "SIDE", {"cpu": 16, "cuda": 16})
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Tiny products gain nothing from a second thread, and wait for it where others use the processor."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture
 def plan() -> Plan:
     return Plan(torch.device("cpu"), ("ser", "cml", "inf"), rounds=2, steps=2, curve_steps=6, recipe=RECIPE)

@@ -58,11 +58,14 @@ WRONG = {
 }
 
 
-@pytest.mark.parametrize("stage", ["ser", "cml", "inf"])
-@pytest.mark.parametrize("wrong", WRONG)
+# The gradients of this contrast are within the norm, so that clipping does nothing to them.
+CAUGHT = [
+    (stage, wrong) for stage in ("ser", "cml", "inf") for wrong in WRONG if (stage, wrong) != ("cml", "no clipping")
+]
+
+
+@pytest.mark.parametrize(("stage", "wrong"), CAUGHT)
 def test_a_wrong_contender_is_caught(compare, monkeypatch, stage, wrong):
-    if (stage, wrong) == ("cml", "no clipping"):
-        pytest.skip("the gradients of this contrast are within the norm")
     monkeypatch.setattr(ours, "OurTraining", WRONG[wrong])
     curve = compare(stage)
     step = curve.first_disagreement
