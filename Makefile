@@ -56,9 +56,11 @@ format: install  ## rewrite Python and C++ in the house style
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(filter %.h %.cpp %.cu %.cuh,$(wildcard csrc/*) $(wildcard tests/*/*.cpp))
 
-bench: install  ## measure the ops on this machine
-	CRRL_EXT=required $(BIN)/crrl-fast bench ops \
-	  --json $(RESULTS)/ops-cpu.json --markdown $(RESULTS)/ops-cpu.md --plot $(RESULTS)/ops-cpu.png
+bench: install  ## measure the ops, the GRU and training on this machine
+	for what in ops gru train; do \
+	  CRRL_EXT=required $(BIN)/crrl-fast bench $$what --json $(RESULTS)/$$what-cpu.json \
+	    --markdown $(RESULTS)/$$what-cpu.md --plot $(RESULTS)/$$what-cpu.png || exit 1; \
+	done
 
 # Uses the packages of $(PYTHON) as they are: nothing is installed or fetched, and .venv is left alone.
 gpu-check:  ## with a GPU: build, test and measure with python3's own packages; records go to RESULTS=
@@ -68,9 +70,11 @@ gpu-check:  ## with a GPU: build, test and measure with python3's own packages; 
 	  'another interpreter: make gpu-check PYTHON=...')"
 	CRRL_CUDA=on $(PYTHON) setup.py build_ext --inplace
 	CRRL_EXT=required CRRL_REQUIRE_CUDA=1 PYTHONPATH=$(CURDIR) $(PYTHON) -m pytest $(TEST_FLAGS)
-	CRRL_EXT=required PYTHONPATH=$(CURDIR) $(PYTHON) -m crrl_fast bench ops --device cuda \
-	  --json $(RESULTS)/ops-cuda.json --markdown $(RESULTS)/ops-cuda.md $$($(PYTHON) -c "import importlib.util as u; \
-	  print('--plot $(RESULTS)/ops-cuda.png' if u.find_spec('matplotlib') else '')")
+	for what in ops gru train; do \
+	  CRRL_EXT=required PYTHONPATH=$(CURDIR) $(PYTHON) -m crrl_fast bench $$what --device cuda \
+	    --json $(RESULTS)/$$what-cuda.json --markdown $(RESULTS)/$$what-cuda.md $$($(PYTHON) -c "import \
+	    importlib.util as u; print('--plot $(RESULTS)/$$what-cuda.png' if u.find_spec('matplotlib') else '')") || exit 1; \
+	done
 
 clean:  ## remove what was built; .venv, data and runs stay
 	rm -rf build dist *.egg-info crrl_fast/_C*.so .venv/.installed
