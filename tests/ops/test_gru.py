@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from crrl_fast import reference
+from crrl_fast import _ext, reference
 from crrl_fast.ops import gru
 from tests.ops.gru_cases import CASES, Case, assert_near, cast, run, stock_gru
 
@@ -361,3 +361,15 @@ def test_autocast_leaves_float64_alone(device):
     with torch.autocast(device.type, torch.bfloat16):
         got = gru(*inputs, **SMALL.options)
     assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
+@pytest.mark.skipif(not _ext.available, reason="the reference rounds the factors on any processor")
+def test_a_processor_without_bfloat16_multiplies_in_float32(monkeypatch):
+    x, weights, lengths = cast(*SMALL.make(), torch.device("cpu"), torch.float32)
+    expected = run(gru, x, weights, lengths, **SMALL.options)
+    monkeypatch.setattr(_ext, "has_bfloat16_products", False)
+    found = run(gru, x, weights, lengths, **SMALL.options, products=torch.bfloat16)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    halves = cast(x, weights, lengths, torch.device("cpu"), torch.bfloat16)
+    assert gru(*halves, **SMALL.options).mean.dtype == torch.bfloat16
+    assert_near(run(gru, *halves, **SMALL.options), run(stock_gru, *SMALL.make(), **SMALL.options), 3e-2)
