@@ -1,6 +1,6 @@
 """NW-UCLA, cross-view: accuracy and seconds per epoch of every stage, beside a randomly initialised encoder.
 
-    python bench/nw_ucla.py SOURCE [--recipe paper] [--seeds 0] [--json FILE] [--markdown FILE]
+    python bench/nw_ucla.py SOURCE [--recipe paper] [--set field=value ...] [--seeds 0] [--json FILE] [--markdown FILE]
 
 SOURCE is the zip or the folder of JSON clips that `crrl-fast prepare ucla` takes. Run it on an idle machine.
 """
@@ -18,6 +18,7 @@ import torch
 import typer
 from rich.console import Console
 
+from crrl_fast.config import parse_assignments
 from crrl_fast.data import catalog
 from crrl_fast.device import resolve_device
 from crrl_fast.evaluation.linear import LinearProbe
@@ -34,6 +35,7 @@ NAMES = {RANDOM_ENCODER: "random encoder", "ser": "SER", "cml": "CML", "inf": "I
 def main(
     source: Path,
     recipe: Annotated[str, typer.Option()] = "paper",
+    assignments: Annotated[list[str] | None, typer.Option("--set", help="field=value of the recipe.")] = None,
     seeds: Annotated[str, typer.Option(help="Comma-separated.")] = "0",
     device: Annotated[str, typer.Option()] = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder of the runs; default: a temporary one.")] = None,
@@ -42,6 +44,7 @@ def main(
 ) -> None:
     """Pretrain and evaluate every stage on NW-UCLA."""
     console = Console()
+    resolved = get_recipe(recipe).with_overrides(parse_assignments(assignments or []))
     with tempfile.TemporaryDirectory() as temporary:
         folder = out or Path(temporary)
         store = folder / "ucla.safetensors"
@@ -52,7 +55,7 @@ def main(
                 data=str(store),
                 split="xview",
                 recipe_name=recipe,
-                recipe=get_recipe(recipe),
+                recipe=resolved,
                 stages=STAGES,
                 out=folder / f"seed-{seed}",
                 seed=seed,
@@ -63,7 +66,7 @@ def main(
     record = {
         "what": "NW-UCLA, cross-view, last epoch, percent of the test clips",
         "recipe_name": recipe,
-        "recipe": asdict(get_recipe(recipe)),
+        "recipe": asdict(resolved),
         "device": resolve_device(device).type,
         "threads": torch.get_num_threads(),
         "versions": software_versions(),
