@@ -1,6 +1,7 @@
 """NW-UCLA, cross-view: accuracy and seconds per epoch of every stage, beside a randomly initialised encoder.
 
-    python bench/nw_ucla.py SOURCE [--recipe paper] [--set field=value ...] [--seeds 0] [--json FILE] [--markdown FILE]
+    python bench/nw_ucla.py SOURCE [--recipe paper] [--set field=value ...] [--stages ser,cml,inf] [--seeds 0]
+        [--json FILE] [--markdown FILE]
 
 SOURCE is the zip or the folder of JSON clips that `crrl-fast prepare ucla` takes. Run it on an idle machine.
 """
@@ -36,6 +37,7 @@ def main(
     source: Path,
     recipe: Annotated[str, typer.Option()] = "paper",
     assignments: Annotated[list[str] | None, typer.Option("--set", help="field=value of the recipe.")] = None,
+    stages: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(STAGES),
     seeds: Annotated[str, typer.Option(help="Comma-separated.")] = "0",
     device: Annotated[str, typer.Option()] = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder of the runs; default: a temporary one.")] = None,
@@ -56,7 +58,7 @@ def main(
                 split="xview",
                 recipe_name=recipe,
                 recipe=resolved,
-                stages=STAGES,
+                stages=tuple(stages.split(",")),
                 out=folder / f"seed-{seed}",
                 seed=seed,
                 device=resolve_device(device),
@@ -84,7 +86,7 @@ def measure(run: RunFolder) -> dict[str, Any]:
     """Return accuracies of every encoder of ``run`` and the seconds its epochs took."""
     rows = [json.loads(line) for line in (run.path / METRICS_FILE).read_text().splitlines()]
     encoders = {}
-    for name in NAMES:
+    for name in (RANDOM_ENCODER, *run.config.stages):
         evaluation = RunEvaluation(run, name, None, resolve_device(run.config.device))
         encoders[name] = {
             "linear": evaluation.linear(LinearProbe())["accuracy"],
@@ -97,17 +99,15 @@ def measure(run: RunFolder) -> dict[str, Any]:
 def markdown(record: dict[str, Any]) -> str:
     """Return the table: mean (and range) over seeds, median seconds per epoch and their 10 to 90 percent range."""
     lines = ["| encoder | linear, % | 1-NN, % | seconds per epoch |", "|---|---|---|---|"]
-    for name, title in NAMES.items():
+    for name in record["runs"][0]["encoders"]:
         runs = [run["encoders"][name] for run in record["runs"]]
         seconds = sorted(second for run in runs for second in run["seconds_per_epoch"])
         time = "-"
         if seconds:
             tenth = len(seconds) // 10
             time = f"{statistics.median(seconds):.1f} ({seconds[tenth]:.1f} to {seconds[-1 - tenth]:.1f})"
-        lines.append(
-            f"| {title} | {_over_seeds([run['linear'] for run in runs])} | {_over_seeds([run['knn'] for run in runs])} "
-            f"| {time} |"
-        )
+        linear, knn = (_over_seeds([run[score] for run in runs]) for score in ("linear", "knn"))
+        lines.append(f"| {NAMES[name]} | {linear} | {knn} | {time} |")
     return "\n".join(lines) + "\n"
 
 
