@@ -3,7 +3,7 @@
 Two float32 programs round differently, and SGD lets any difference grow, over 200 steps by three or four orders of
 magnitude; where a loss is steep it jumps. No constant tells such growth from a mistake. So stock runs twice, the second
 time from coordinates and weights that differ in their last bit: what becomes of that is what becomes of rounding, on
-the same path and at the same step. Ours may differ ``FACTOR`` times as much.
+the same path and at the same step. Every step of ours rounds anew, besides. Ours may differ ``FACTOR`` times as much.
 
 A mistake does not hide in it: the tolerance starts at a few units in the last place, and a learning rate that is off by
 one percent shows in the second step.
@@ -33,7 +33,7 @@ FACTOR = 16
 
 HOW = (
     f"tolerance: {FACTOR} times what becomes, by the same step, of last-bit differences in stock's own coordinates and "
-    "initial weights, and at least as much of the last bit itself; dropout is 0 in both, since their masks come from "
+    "initial weights, and at least as much of a last bit for every step; dropout is 0 in both, since their masks come from "
     "different generators"
 )
 
@@ -63,7 +63,7 @@ def compare_curves(load: Workload, prepared: Prepared, stage: str, plan: Plan) -
 def tolerance(stock: list[float], rounding: list[float]) -> list[float]:
     """Return what a curve may differ from ``stock``, relative to it, at each step."""
     grown = accumulate((abs(a - b) / abs(b) for a, b in zip(rounding, stock, strict=True)), max)
-    return [FACTOR * max(difference, EPSILON) for difference in grown]
+    return [FACTOR * max(difference, step * EPSILON) for step, difference in enumerate(grown, start=1)]
 
 
 def nudged(x: Tensor, generator: torch.Generator) -> Tensor:
