@@ -139,7 +139,7 @@ void check_backward(double tolerance) {
 
 int main() {
   for (const double spread : {1e-3, 1.0, 30.0, 1000.0}) {  // to where the gates are shut
-    const double steps = 3 * (1 + spread);  // sums as large as that are themselves rounded
+    const double steps = 3 * (1 + spread);                 // sums as large as that are themselves rounded
     check_forward<float, float>(spread, steps * 0x1p-23, steps * 0x1p-23);
     check_forward<float, c10::BFloat16>(spread, steps * 0x1p-23, 1.0 / 256);
     check_forward<double, double>(spread, steps * 0x1p-52, steps * 0x1p-52);

@@ -33,8 +33,8 @@ FACTOR = 16
 
 HOW = (
     f"tolerance: {FACTOR} times what becomes, by the same step, of last-bit differences in stock's own coordinates and "
-    "initial weights, and at least as much of a last bit for every step; dropout is 0 in both, since their masks come from "
-    "different generators"
+    "initial weights, and at least as much of a last bit for every step; dropout is 0 in both, since their masks come "
+    "from different generators"
 )
 
 
