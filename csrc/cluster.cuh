@@ -20,7 +20,7 @@ __device__ inline uint32_t cluster_address(uint32_t address, uint32_t rank) {
   return there;
 }
 
-// All threads of all blocks meet, and see what any of them has written before. It is a fence for the whole GPU, and
+// All warps of all blocks meet, and see what any of them has written before. It is a fence for the whole GPU, and
 // waits for every store under way: nothing for an inner loop.
 __device__ inline void cluster_sync() {
   asm volatile(

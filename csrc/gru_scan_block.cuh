@@ -230,6 +230,7 @@ class GruExchange {
         expect(0);
         expect(1);
       }
+      __syncwarp();  // the meeting is whole warps'
       cluster_sync();
     }
   }
