@@ -42,8 +42,8 @@ class Recipe:
             average (as in MoCo v2); off, it keeps its own random initial weights, as in the release.
         distill_weight: of the distillation term in the Information Fuser's loss.
         precision: ``fp32``, or ``bf16`` for autocast matrix products.
-        cuda_graphs: whether a GPU replays captured steps instead of having each operation launched; the numbers are
-            the same. Without a GPU it does nothing.
+        cuda_graphs: whether a GPU replays captured steps instead of having each operation launched. It computes the
+            same, but dropout hits other units, because batches are padded to fewer lengths. Nothing without a GPU.
     """
 
     epochs: int = 60

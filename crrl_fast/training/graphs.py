@@ -35,7 +35,7 @@ class GraphedStep:
 
     A shape is a batch size and a number of frames, which is rounded up, so that there are few. The first step of a
     shape runs as it is, which is the warm-up that a capture needs; the second is captured and replayed. So no step is
-    taken twice or undone, and the losses are those of the step without graphs.
+    taken twice or undone.
 
     The graphs share one pool of memory: they are replayed one after the other on one stream, and what a step hands to
     the next lies outside of the pool.

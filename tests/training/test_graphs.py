@@ -116,11 +116,15 @@ def on_gpu(store, device):
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 @pytest.mark.parametrize("name", ["ser", "cml", "inf"])
-def test_graphs_train_like_single_launches(tiny_store, cuda, name, dropout):
+def test_graphs_train_like_single_launches(tiny_store, cuda, monkeypatch, name, dropout):
     clips = on_gpu(tiny_store, cuda)
     recipe = RECIPE.with_overrides({"dropout": dropout, "length_buckets": 2, "epochs": 6})
     graphed = train(clips, name, recipe)
-    single = train(clips, name, recipe.with_overrides({"cuda_graphs": False}))
+    if dropout:  # padded alike, because which units dropout hits depends on the padded length
+        monkeypatch.setattr("crrl_fast.training.loop.GraphRecorder", HostRecorder)
+        single = train(clips, name, recipe)
+    else:
+        single = train(clips, name, recipe.with_overrides({"cuda_graphs": False}))
     parts = [part for part in single[0] if part not in ("stage", "seconds", "clips_per_second")]
     assert {"epoch", "loss", "lr"} <= set(parts)
     for have, want in zip(graphed, single, strict=True):
