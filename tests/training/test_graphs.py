@@ -91,7 +91,7 @@ def test_frames_are_rounded_up_to_few_lengths(longest):
 
 
 def test_without_a_gpu_nothing_is_captured(tiny_store, monkeypatch):
-    monkeypatch.setattr("crrl_fast.training.loop.GraphedStep", None)
+    monkeypatch.setattr("crrl_fast.training.graphs.GraphedStep", None)
     clips = ResidentClips(tiny_store, torch.arange(24), tiny_store.frames)
     records = train(clips, "ser", RECIPE)
     assert RECIPE.cuda_graphs
@@ -121,7 +121,7 @@ def test_graphs_train_like_single_launches(tiny_store, cuda, monkeypatch, name, 
     recipe = RECIPE.with_overrides({"dropout": dropout, "length_buckets": 2, "epochs": 6})
     graphed = train(clips, name, recipe)
     if dropout:  # padded alike, because which units dropout hits depends on the padded length
-        monkeypatch.setattr("crrl_fast.training.loop.GraphRecorder", HostRecorder)
+        monkeypatch.setattr("crrl_fast.training.graphs.GraphRecorder", HostRecorder)
         single = train(clips, name, recipe)
     else:
         single = train(clips, name, recipe.with_overrides({"cuda_graphs": False}))
