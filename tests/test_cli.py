@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from crrl_fast import cli
+from crrl_fast.cli.common import console
 from tests.data.ntu_files import standing, write_ntu
 from tests.data.test_ucla import GOOD, clip_json
 
@@ -22,7 +23,7 @@ def crrl(monkeypatch, tmp_path, capsys):
     """Return a function that runs the command line in ``tmp_path`` and returns (exit code, stdout, stderr)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CRRL_DATA", str(tmp_path / "stores"))
-    monkeypatch.setattr(cli.console, "_width", 200)
+    monkeypatch.setattr(console, "_width", 200)
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["crrl-fast", *map(str, arguments)])

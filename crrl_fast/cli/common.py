@@ -1,0 +1,51 @@
+"""What every command shares: the console, options, and how lines, tables and errors are printed."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console, RenderableType
+
+USER_ERROR = 2
+DISAGREEMENT = 1
+INTERRUPTED = 130
+FILE_WIDTH = 150
+"""Columns of a table that goes to a file or a pipe, where rich would assume 80."""
+
+console = Console()
+
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
+RunArgument = Annotated[Path, typer.Argument(help="A run folder that `crrl-fast pretrain` wrote.")]
+EncoderOption = Annotated[
+    str | None, typer.Option(help="ser, cml, inf, or random for an untrained one; default: the run's last fusion.")
+]
+DataOption = Annotated[str | None, typer.Option(help="The run's store, where it has moved.")]
+
+
+def fail(message: str, code: int) -> NoReturn:
+    """Print ``message`` as one line on stderr and exit with ``code``."""
+    print(f"crrl-fast: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """Return the names of a comma-separated list."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def counted(count: int, what: str) -> str:
+    """Return ``1 clip``, ``2 clips`` and so on."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def print_line(line: str) -> None:
+    """Print ``line`` as it is, however wide the terminal."""
+    console.print(line, highlight=False, soft_wrap=True, markup=False)
+
+
+def print_wide(table: RenderableType) -> None:
+    """Print ``table``, in a file or a pipe as wide as it needs to be."""
+    (console if console.is_terminal else Console(width=FILE_WIDTH)).print(table)
