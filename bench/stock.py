@@ -165,7 +165,7 @@ def main(
 ) -> None:
     """Train the stages one after another and print their accuracy and seconds per epoch."""
     opened, _ = open_data(store)
-    opened = opened.downsampled(RECIPE.max_frames)
+    opened = opened.processed(RECIPE.steps())
     train_data, test_data = (host_arrays(opened, index) for index in opened.split())
     width, results = opened.frames.shape[1], {}
     teacher: Encoder | None = None

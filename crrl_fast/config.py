@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from crrl_fast.data.preprocess import STREAMS, Downsample, Step
 from crrl_fast.errors import ConfigError
 
 PRECISIONS = ("fp32", "bf16")
@@ -32,6 +33,8 @@ class Recipe:
         lr_decay: that factor.
         clip_grad_norm: gradients are scaled down to this global norm; 0 leaves them alone.
         max_frames: longer clips are evenly down-sampled to this many frames.
+        stream: what the clips are turned into after that: ``joint`` leaves their coordinates, ``motion`` takes the
+            difference between frames, ``bone`` that between joints and their parents.
         hidden_size: units of the encoder GRU per direction.
         layers: layers of the encoder and of the decoder.
         dropout: between the encoder's layers.
@@ -56,6 +59,7 @@ class Recipe:
     lr_decay: float = 0.5
     clip_grad_norm: float = 5.0
     max_frames: int = 60
+    stream: str = "joint"
     hidden_size: int = 256
     layers: int = 2
     dropout: float = 0.2
@@ -87,7 +91,12 @@ class Recipe:
         self._require("lr_decay", 0 < self.lr_decay <= 1, "in (0, 1]")
         rising = all(a < b for a, b in zip((0, *self.lr_milestones), self.lr_milestones, strict=False))
         self._require("lr_milestones", rising, "rising epochs of at least 1")
+        self._require("stream", self.stream in STREAMS, f"one of {', '.join(STREAMS)}")
         self._require("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
+
+    def steps(self) -> tuple[Step, ...]:
+        """Return the preprocessing that a run applies to its store."""
+        return (Downsample(self.max_frames), *STREAMS[self.stream])
 
     def _require(self, name: str, holds: bool, what: str) -> None:
         if not holds:

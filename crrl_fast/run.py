@@ -6,21 +6,27 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from crrl_fast.config import Recipe
+from crrl_fast.data.catalog import open_data
+from crrl_fast.data.frame_format import FrameFormat
 from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError
 from crrl_fast.files import replacing, write_json
-from crrl_fast.models import MotionEncoder
+from crrl_fast.models import ConcatEncoder, MotionEncoder
 from crrl_fast.seeding import seed_everything
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
 RANDOM_ENCODER = "random"
+CONCAT_ENCODER = "concat"
+# The encoders whose features the fusion by concatenation puts side by side.
+CONCAT_PARTS = ("ser", "cml")
 # Where several stages have run, the one whose encoder a run stands for: the fusion before its parts.
 _PREFERENCE = ("inf", "cml", "ser")
 
@@ -33,6 +39,7 @@ class RunConfig:
         data: path of the store.
         data_sha256: its hash; evaluation refuses another store.
         dataset: its data set name.
+        frames: the format of its frames, before the recipe's own steps.
         split: the split trained on; None is the store's first.
         stages: stages in the order in which they run.
         recipe_name: the recipe that overrides were applied to.
@@ -46,6 +53,7 @@ class RunConfig:
     data: str
     data_sha256: str
     dataset: str
+    frames: FrameFormat
     split: str | None
     stages: tuple[str, ...]
     recipe_name: str
@@ -79,7 +87,7 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
                 raise ConfigError(f"{path}: exists and is not empty: name another folder with --out")
-            write_json(path / CONFIG_FILE, asdict(config))
+            write_json(path / CONFIG_FILE, {**asdict(config), "frames": config.frames.record()})
         except OSError as error:
             raise ConfigError(f"{path}: cannot make the run folder ({error.strerror})") from error
         return cls(path, config)
@@ -96,7 +104,8 @@ class RunFolder:
             values = json.loads(file.read_text())
             recipe = Recipe().with_overrides(values.pop("recipe"))
             stages = tuple(values.pop("stages"))
-            return cls(path, RunConfig(recipe=recipe, stages=stages, **values))
+            frames = _recorded_frames(values)
+            return cls(path, RunConfig(recipe=recipe, stages=stages, frames=frames, **values))
         except OSError as error:
             raise ConfigError(f"{path}: not a run folder ({CONFIG_FILE}: {error.strerror})") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -120,15 +129,24 @@ class RunFolder:
                 return stage
         raise ConfigError(f"{self.path}: no stage has finished, so there is no checkpoint to use")
 
-    def load_encoder(self, name: str, input_size: int) -> MotionEncoder:
-        """Return the encoder of a finished stage, or a randomly initialised one for ``random``, on the CPU.
+    def load_encoder(self, name: str) -> MotionEncoder | ConcatEncoder:
+        """Return an encoder of the run on the CPU.
+
+        Args:
+            name: a finished stage; ``concat`` for those of ``ser`` and ``cml`` side by side; ``random`` for a randomly
+                initialised one.
 
         Raises:
             ConfigError: the stage has no checkpoint, or its checkpoint is damaged or of other sizes.
         """
+        if name == CONCAT_ENCODER:
+            return ConcatEncoder({part: self._load_stage_encoder(part) for part in CONCAT_PARTS})
+        return self._load_stage_encoder(name)
+
+    def _load_stage_encoder(self, name: str) -> MotionEncoder:
         recipe = self.config.recipe
         seed_everything(self.config.seed, RANDOM_ENCODER)
-        encoder = MotionEncoder(input_size, recipe.hidden_size, recipe.layers, recipe.dropout)
+        encoder = MotionEncoder(self.config.frames.width, recipe.hidden_size, recipe.layers, recipe.dropout)
         if name == RANDOM_ENCODER:
             return encoder
         path = self.path / f"{name}.safetensors"
@@ -158,3 +176,10 @@ class RunFolder:
     def _finished(self) -> str:
         finished = sorted(file.stem for file in self.path.glob("*.safetensors"))
         return f"finished stages: {', '.join(finished)}" if finished else "no stage has finished"
+
+
+def _recorded_frames(values: dict[str, Any]) -> FrameFormat:
+    """Take the frame format out of a config; one that was written before it was recorded leaves it to the store."""
+    if "frames" in values:
+        return FrameFormat.from_record(values.pop("frames"))
+    return FrameFormat.of(open_data(values["data"])[0].info)

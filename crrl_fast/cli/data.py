@@ -26,7 +26,10 @@ def prepare(
     check: Annotated[bool, typer.Option("--check", help="Read all and report every problem; write nothing.")] = False,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out and list what cannot be read.")] = False,
     steps: Annotated[
-        str, typer.Option("--preprocess", help="Steps in order: center, rotate, scale, downsample=N; or none.")
+        str,
+        typer.Option(
+            "--preprocess", help="Steps in order: center, rotate, scale, downsample=N, motion, bone; or none."
+        ),
     ] = "center,rotate,downsample=60",
     workers: Annotated[int | None, typer.Option(help="Parallel readers; default: all processors.", min=1)] = None,
     seed: Annotated[int, typer.Option(help="Of the generated demo set.", min=0)] = 0,

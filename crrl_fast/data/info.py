@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from crrl_fast.data.layouts import LAYOUTS, Layout, get_layout
+from crrl_fast.data.layouts import Layout, layout_from_record, layout_record
 from crrl_fast.errors import DataError
 
 FORMAT = "crrl-fast store"
@@ -61,9 +61,8 @@ class StoreInfo:
 
     def to_header(self) -> str:
         """Return the JSON text that ``parse_header`` reads back."""
-        # A layout of the user's own is written out, a known one by its name.
-        layout = self.layout.name if self.layout == LAYOUTS.get(self.layout.name) else asdict(self.layout)
-        return json.dumps({"format": FORMAT, "version": VERSION, **asdict(self), "layout": layout})
+        values = {**asdict(self), "layout": layout_record(self.layout)}
+        return json.dumps({"format": FORMAT, "version": VERSION, **values})
 
 
 def parse_header(path: Path, header: str | None) -> StoreInfo:
@@ -82,7 +81,7 @@ def parse_header(path: Path, header: str | None) -> StoreInfo:
         if version == VERSION:
             return StoreInfo(
                 dataset=str(values["dataset"]),
-                layout=_parse_layout(values["layout"]),
+                layout=layout_from_record(values["layout"]),
                 bodies=int(values["bodies"]),
                 class_names=tuple(values["class_names"]),
                 clip_names=tuple(values["clip_names"]),
@@ -104,17 +103,3 @@ def _parse_split(name: str, field: str, train: list[int], test: list[int] | None
     if field not in SPLIT_FIELDS:
         raise DataError(f"split {name!r} goes by unknown field {field!r}: prepare it again")
     return Split(field, tuple(train), None if test is None else tuple(test))
-
-
-def _parse_layout(value: str | dict[str, Any]) -> Layout:
-    if isinstance(value, str):
-        return get_layout(value)
-    return Layout(
-        name=str(value["name"]),
-        joints=tuple(value["joints"]),
-        bones=tuple((child, parent) for child, parent in value["bones"]),
-        mirror=tuple((left, right) for left, right in value["mirror"]),
-        center=tuple(value["center"]),
-        spine_top=tuple(value["spine_top"]),
-        hips=(value["hips"][0], value["hips"][1]),
-    )

@@ -108,7 +108,41 @@ class Downsample:
         return frames[source], new_offsets
 
 
-STEPS: dict[str, type[Step]] = {step.name: step for step in (Center, Rotate, Scale, Downsample)}
+@dataclass(frozen=True)
+class Motion:
+    """The motion stream: each frame becomes its difference to the next one, the last frame of a clip zero."""
+
+    name: ClassVar[str] = "motion"
+
+    def __call__(self, frames: Frames, offsets: Offsets, layout: Layout) -> tuple[Frames, Offsets]:
+        """Return clips of the same lengths; a body that is absent in either frame does not move."""
+        there = _present(frames)
+        motion = np.zeros_like(frames)
+        np.subtract(frames[1:], frames[:-1], out=motion[:-1], where=there[1:] & there[:-1])
+        motion[offsets[1:] - 1] = 0
+        return motion, offsets
+
+
+@dataclass(frozen=True)
+class Bone:
+    """The bone stream: each joint becomes its difference to its parent; a joint without one becomes zero.
+
+    After Shi et al., 2s-AGCN, CVPR 2019.
+    """
+
+    name: ClassVar[str] = "bone"
+
+    def __call__(self, frames: Frames, offsets: Offsets, layout: Layout) -> tuple[Frames, Offsets]:
+        """Return clips of the same lengths."""
+        bones = np.zeros_like(frames)
+        for child, parent in layout.bones:
+            bones[:, :, child] = frames[:, :, child] - frames[:, :, parent]
+        return bones, offsets
+
+
+STEPS: dict[str, type[Step]] = {step.name: step for step in (Center, Rotate, Scale, Downsample, Motion, Bone)}
+# What an encoder may be trained on: the joints themselves, how they move, or the bones between them.
+STREAMS: dict[str, tuple[Step, ...]] = {"joint": (), "motion": (Motion(),), "bone": (Bone(),)}
 DEFAULT_STEPS: tuple[Step, ...] = (Center(), Rotate(), Downsample())
 
 

@@ -17,7 +17,7 @@ from crrl_fast.data.clip import UNKNOWN, Clip
 from crrl_fast.data.info import METADATA_KEY, SPLIT_FIELDS, Split, StoreInfo, parse_header
 from crrl_fast.data.layouts import Layout, get_layout
 from crrl_fast.data.packing import Packer
-from crrl_fast.data.preprocess import Downsample, Frames, Step, describe_steps
+from crrl_fast.data.preprocess import Downsample, Frames, Step, apply_steps, describe_steps
 from crrl_fast.data.recording import Recording
 from crrl_fast.data.tensor_file import ArrayTensor, TensorSource, digest, write_tensors
 from crrl_fast.data.writer import store_info
@@ -98,14 +98,15 @@ class Store:
             )
         return train.nonzero().flatten(), test.nonzero().flatten()
 
-    def downsampled(self, max_frames: int) -> Store:
-        """Return a store whose clips have at most ``max_frames`` frames; itself where they already do."""
-        if len(self) == 0 or int(self.lengths.max()) <= max_frames:
+    def processed(self, steps: Sequence[Step]) -> Store:
+        """Return a store with ``steps`` applied and recorded; itself where its clips are short enough for them all."""
+        longest = int(self.lengths.max()) if len(self) else 0
+        steps = [step for step in steps if not (isinstance(step, Downsample) and longest <= step.max_frames)]
+        if not steps:
             return self
-        step = Downsample(max_frames)
         packed = self.frames.view(-1, self.info.bodies, self.layout.num_joints, 3).numpy()
-        frames, offsets = step(packed, self.offsets.numpy(), self.layout)
-        info = replace(self.info, preprocessing=(*self.info.preprocessing, *describe_steps([step])))
+        frames, offsets = apply_steps(packed, self.offsets.numpy(), self.layout, steps)
+        info = replace(self.info, preprocessing=(*self.info.preprocessing, *describe_steps(steps)))
         return replace(
             self,
             frames=torch.from_numpy(frames).view(len(frames), -1),

@@ -9,14 +9,14 @@ from torch import Tensor
 
 from crrl_fast.data.batches import ResidentClips
 from crrl_fast.errors import ConfigError
-from crrl_fast.models import MotionEncoder
+from crrl_fast.models import ConcatEncoder, MotionEncoder
 
 # Inference needs no gradients, so batches may be larger than in training; beyond this there is nothing to gain.
 _BATCH_SIZE = 256
 
 
 @torch.no_grad()
-def extract_features(encoder: MotionEncoder, clips: ResidentClips) -> Tensor:
+def extract_features(encoder: MotionEncoder | ConcatEncoder, clips: ResidentClips) -> Tensor:
     """Return the clip features (N, C) of ``clips`` in order, with the encoder in eval mode; its mode is restored."""
     training = encoder.training
     encoder.eval()
@@ -51,7 +51,9 @@ class FeatureSet:
     num_classes: int
 
     @classmethod
-    def extract(cls, encoder: MotionEncoder, train: ResidentClips, test: ResidentClips, num_classes: int) -> FeatureSet:
+    def extract(
+        cls, encoder: MotionEncoder | ConcatEncoder, train: ResidentClips, test: ResidentClips, num_classes: int
+    ) -> FeatureSet:
         """Extract the features of both parts and keep the labelled clips.
 
         Raises:

@@ -38,8 +38,8 @@ class RunEvaluation:
         self.run = run
         self.encoder = encoder or run.default_encoder()
         self.split = run.config.split or next(iter(store.info.splits), None)
-        train, test = resident_split(store.downsampled(run.config.recipe.max_frames), self.split, device)
-        model = run.load_encoder(self.encoder, train.width).to(device)
+        train, test = resident_split(store.processed(run.config.recipe.steps()), self.split, device)
+        model = run.load_encoder(self.encoder).to(device)
         self.features = FeatureSet.extract(model, train, test, store.num_classes)
 
     def linear(self, probe: LinearProbe, json_file: Path | None = None) -> dict[str, Any]:

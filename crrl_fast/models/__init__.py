@@ -1,5 +1,6 @@
 """Models: ragged GRU, encoder, decoder, projection head, momentum pair and queue."""
 
+from crrl_fast.models.concat import ConcatEncoder
 from crrl_fast.models.decoder import SequenceDecoder
 from crrl_fast.models.encoder import Encoding, MotionEncoder
 from crrl_fast.models.head import mlp_head
@@ -8,6 +9,7 @@ from crrl_fast.models.queue import MomentumQueue
 from crrl_fast.models.ragged_gru import RaggedGRU
 
 __all__ = [
+    "ConcatEncoder",
     "Encoding",
     "MomentumQueue",
     "MotionEncoder",

@@ -12,6 +12,7 @@ from rich.console import Console
 from crrl_fast.config import Recipe
 from crrl_fast.data.batches import ResidentClips, resident_split
 from crrl_fast.data.catalog import open_data
+from crrl_fast.data.frame_format import FrameFormat
 from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError
 from crrl_fast.evaluation.features import FeatureSet, extract_features
@@ -79,7 +80,7 @@ def pretrain(request: PretrainRequest, console: Console) -> RunFolder:
         TrainingError: a loss is no longer finite.
     """
     store, path = open_data(request.data)
-    clips = store.downsampled(request.recipe.max_frames)
+    clips = store.processed(request.recipe.steps())
     train, test = resident_split(clips, request.split, request.device)
     run = RunFolder.create(
         request.out,
@@ -87,6 +88,7 @@ def pretrain(request: PretrainRequest, console: Console) -> RunFolder:
             data=str(path.resolve()),
             data_sha256=store.info.sha256,
             dataset=store.info.dataset,
+            frames=FrameFormat.of(store.info),
             split=request.split,
             stages=request.stages,
             recipe_name=request.recipe_name,

@@ -6,8 +6,10 @@ import pytest
 from crrl_fast.data.layouts import KINECT20
 from crrl_fast.data.preprocess import (
     DEFAULT_STEPS,
+    Bone,
     Center,
     Downsample,
+    Motion,
     Rotate,
     Scale,
     apply_steps,
@@ -111,9 +113,36 @@ def test_downsample_keeps_ends_order_and_short_clips(lengths, max_frames):
             assert clip[0] == 0
 
 
+def test_motion_is_the_difference_to_the_next_frame_of_the_clip_and_body():
+    frames, offsets = packed_clips([4, 1, 3])
+    frames = np.concatenate([frames, frames + 1], axis=1)
+    frames[2, 1] = 0  # the second body is absent in one frame: it neither appears nor vanishes at a speed
+    motion, same = Motion()(frames, offsets, KINECT20)
+    assert same is offsets
+    for clip, moved in zip(pieces(frames, offsets), pieces(motion, offsets), strict=True):
+        np.testing.assert_array_equal(moved[:-1, 0], clip[1:, 0] - clip[:-1, 0])
+        np.testing.assert_array_equal(moved[-1], np.zeros_like(moved[-1]))
+    np.testing.assert_array_equal(motion[[1, 2], 1], np.zeros_like(motion[:2, 1]))
+    np.testing.assert_array_equal(motion[0, 1], frames[1, 1] - frames[0, 1])
+
+
+def test_bones_add_up_to_the_joint_relative_to_the_root():
+    frames, offsets = packed_clips([3, 2])
+    bones, same = Bone()(frames, offsets, KINECT20)
+    assert same is offsets
+    parent = dict(KINECT20.bones)
+    for joint in range(V):
+        path, at = np.zeros_like(bones[:, :, 0]), joint
+        while at in parent:
+            path, at = path + bones[:, :, at], parent[at]
+        np.testing.assert_allclose(path, frames[:, :, joint] - frames[:, :, at], atol=1e-5)
+    root = KINECT20.joints.index("hip_center")
+    np.testing.assert_array_equal(bones[:, :, root], np.zeros_like(bones[:, :, root]))
+
+
 def test_steps_survive_text_and_record():
-    steps = parse_steps("center, rotate,scale,downsample=40")
-    assert steps == (Center(), Rotate(), Scale(), Downsample(40))
+    steps = parse_steps("center, rotate,scale,downsample=40,motion,bone")
+    assert steps == (Center(), Rotate(), Scale(), Downsample(40), Motion(), Bone())
     assert steps_from_record(describe_steps(steps)) == steps
     assert parse_steps("center,rotate,downsample=60") == DEFAULT_STEPS
     assert parse_steps("none") == ()

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from crrl_fast.data.info import Split
-from crrl_fast.data.preprocess import Center, Downsample
+from crrl_fast.data.preprocess import Bone, Center, Downsample, Motion
 from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError, CrrlError, DataError
 from tests.conftest import random_walks
@@ -97,12 +97,12 @@ def test_hash_depends_on_content_only(tiny_store):
 
 
 def test_downsampled_is_the_step_and_is_recorded(tiny_store):
-    shorter = tiny_store.downsampled(5)
+    shorter = tiny_store.processed([Downsample(5)])
     assert int(shorter.lengths.max()) == 5
     whole = Store.from_arrays(random_walks(24), layout="kinect20", steps=[Downsample(5)])
     assert torch.equal(shorter.frames, whole.frames)
     assert shorter.info.preprocessing == whole.info.preprocessing
-    assert tiny_store.downsampled(12) is tiny_store
+    assert tiny_store.processed([Downsample(12)]) is tiny_store
 
 
 def test_from_arrays_takes_several_bodies_and_steps():
@@ -199,3 +199,10 @@ def test_tensors_that_contradict_are_refused(tiny_path):
         rewrite(tiny_path, **values)
         with pytest.raises(DataError, match=message):
             Store.open(tiny_path)
+
+
+def test_processing_is_recorded(tiny_store):
+    bones = tiny_store.processed([Downsample(5), Bone()])
+    assert [step["step"] for step in bones.info.preprocessing] == ["downsample", "bone"]
+    assert [step["step"] for step in tiny_store.processed([Downsample(12), Motion()]).info.preprocessing] == ["motion"]
+    assert bones.frames.shape == tiny_store.processed([Downsample(5)]).frames.shape

@@ -1,5 +1,6 @@
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from crrl_fast.config import Recipe
+from crrl_fast.data.frame_format import FrameFormat
 from crrl_fast.data.info import Split
 from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError, TrainingError
@@ -118,9 +120,9 @@ def test_encoders_come_back_from_disk(tiny_path, tiny_store, tmp_path, cpu):
 
     folder, _ = run(tiny_path, tmp_path / "run")
     train, _ = resident_split(tiny_store, None, cpu)
-    features = {name: extract_features(folder.load_encoder(name, 60), train) for name in ("cml", "inf", "random")}
+    features = {name: extract_features(folder.load_encoder(name), train) for name in ("cml", "inf", "random")}
     assert not torch.allclose(features["cml"], features["inf"])
-    again = extract_features(folder.load_encoder("random", 60), train)
+    again = extract_features(folder.load_encoder("random"), train)
     assert torch.equal(features["random"], again)
     assert folder.default_encoder() == "inf"
 
@@ -179,7 +181,7 @@ def test_a_run_on_cuda_matches_the_cpu(tiny_path, tiny_store, tmp_path, cuda, cp
         folder, _ = run(tiny_path, tmp_path / device.type, recipe=recipe, device=device, stages=("ser", "cml", "inf"))
         train, _ = resident_split(tiny_store, None, device)
         features[device.type] = [
-            extract_features(folder.load_encoder(stage, 60).to(device), train).cpu() for stage in ("ser", "cml", "inf")
+            extract_features(folder.load_encoder(stage).to(device), train).cpu() for stage in ("ser", "cml", "inf")
         ]
         features[device.type].append(torch.tensor([row["loss"] for row in records(folder)]))
     for on_cpu, on_cuda in zip(features["cpu"], features["cuda"], strict=True):
@@ -238,13 +240,14 @@ def test_damaged_run_folders_are_refused(tiny_path, tmp_path, content):
 def test_missing_and_damaged_checkpoints_are_refused(tiny_path, tmp_path):
     folder, _ = run(tiny_path, tmp_path / "run", stages=("cml",))
     with pytest.raises(ConfigError, match="stage 'inf' has no checkpoint here; finished stages: cml"):
-        folder.load_encoder("inf", 60)
+        folder.load_encoder("inf")
     checkpoint = folder.path / "cml.safetensors"
+    other = RunFolder(folder.path, replace(folder.config, frames=replace(folder.config.frames, bodies=2)))
     with pytest.raises(ConfigError, match="not a usable checkpoint"):
-        folder.load_encoder("cml", 75)
+        other.load_encoder("cml")
     checkpoint.write_bytes(checkpoint.read_bytes()[:-10])
     with pytest.raises(ConfigError, match="not a usable checkpoint"):
-        folder.load_encoder("cml", 60)
+        folder.load_encoder("cml")
     checkpoint.unlink()
     with pytest.raises(ConfigError, match="no stage has finished"):
         folder.default_encoder()
@@ -255,3 +258,32 @@ def test_another_store_than_the_runs_is_refused(tiny_path, tmp_path):
     other = Store.from_arrays(random_walks(5), layout="kinect20")
     with pytest.raises(ConfigError, match="not the store that"):
         folder.check_data(other, Path("other.safetensors"))
+
+
+def test_the_frame_format_is_recorded_and_read_back_or_taken_from_the_store(tiny_path, tiny_store, tmp_path):
+    folder, _ = run(tiny_path, tmp_path / "run", stages=("ser",), recipe=SMALL.with_overrides({"stream": "bone"}))
+    expected = FrameFormat.of(tiny_store.info)
+    assert RunFolder.open(folder.path).config.frames == expected
+    config = json.loads((folder.path / "config.json").read_text())
+    del config["frames"]  # as written by earlier versions
+    (folder.path / "config.json").write_text(json.dumps(config))
+    assert RunFolder.open(folder.path).config.frames == expected
+
+
+def test_streams_train_on_what_they_say(tiny_path, tmp_path):
+    losses = {}
+    for stream in ("joint", "motion", "bone"):
+        recipe = SMALL.with_overrides({"stream": stream, "epochs": 1})
+        folder, _ = run(tiny_path, tmp_path / stream, stages=("ser",), recipe=recipe)
+        losses[stream] = records(folder)[0]["loss"]
+    assert len(set(losses.values())) == 3
+
+
+def test_the_concatenation_is_both_encoders_side_by_side(tiny_path, tmp_path):
+    folder, _ = run(tiny_path, tmp_path / "run", stages=("ser", "cml"))
+    frames, lengths = torch.randn(3, 7, 60), torch.tensor([7, 1, 4])
+    both = folder.load_encoder("concat").eval()
+    assert both.feature_size == 2 * folder.load_encoder("ser").feature_size
+    for i, piece in enumerate(both(frames, lengths)):
+        parts = [folder.load_encoder(name).eval()(frames, lengths)[i] for name in ("ser", "cml")]
+        torch.testing.assert_close(piece, torch.cat(parts, dim=1), rtol=0, atol=0)

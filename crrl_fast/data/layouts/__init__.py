@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from crrl_fast.data.layouts.description import read_layout
-from crrl_fast.data.layouts.known import CMU31, COCO17, KINECT20, LAYOUTS, MEDIAPIPE33, NTU25, OPENPOSE18
+from crrl_fast.data.layouts.known import CMU31, COCO17, KINECT20, LAYOUTS, MEDIAPIPE33, NTU25, OPENPOSE18, get_layout
 from crrl_fast.data.layouts.layout import Layout
-from crrl_fast.errors import DataError
+from crrl_fast.data.layouts.record import layout_from_record, layout_record
 
 __all__ = [
     "CMU31",
@@ -19,22 +19,11 @@ __all__ = [
     "OPENPOSE18",
     "Layout",
     "get_layout",
+    "layout_from_record",
+    "layout_record",
     "read_layout",
     "resolve_layout",
 ]
-
-
-def get_layout(name: str) -> Layout:
-    """Return the layout called ``name``.
-
-    Raises:
-        DataError: no layout has that name.
-    """
-    if name not in LAYOUTS:
-        raise DataError(
-            f"unknown joint layout {name!r}: choose one of {', '.join(LAYOUTS)}, or describe yours in a .toml file"
-        )
-    return LAYOUTS[name]
 
 
 def resolve_layout(name_or_file: str) -> Layout:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from crrl_fast.data.layouts.layout import Layout
+from crrl_fast.errors import DataError
 
 
 def _layout(
@@ -260,3 +261,16 @@ OPENPOSE18 = _layout(
 LAYOUTS: dict[str, Layout] = {
     layout.name: layout for layout in (NTU25, KINECT20, CMU31, COCO17, MEDIAPIPE33, OPENPOSE18)
 }
+
+
+def get_layout(name: str) -> Layout:
+    """Return the layout called ``name``.
+
+    Raises:
+        DataError: no layout has that name.
+    """
+    if name not in LAYOUTS:
+        raise DataError(
+            f"unknown joint layout {name!r}: choose one of {', '.join(LAYOUTS)}, or describe yours in a .toml file"
+        )
+    return LAYOUTS[name]

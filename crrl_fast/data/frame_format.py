@@ -1,0 +1,52 @@
+"""What the numbers of a frame are: the joint layout, the bodies, and what was done to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from crrl_fast.data.info import StoreInfo
+from crrl_fast.data.layouts import Layout, layout_from_record, layout_record
+
+
+@dataclass(frozen=True)
+class FrameFormat:
+    """The format of a frame.
+
+    Attributes:
+        layout: the joint layout, of V joints.
+        bodies: bodies M.
+        preprocessing: the steps that were applied, in order, as ``preprocess.describe_steps`` puts them.
+    """
+
+    layout: Layout
+    bodies: int
+    preprocessing: tuple[dict[str, Any], ...]
+
+    @property
+    def width(self) -> int:
+        """Numbers D = M * V * 3 a frame."""
+        return self.bodies * self.layout.num_joints * 3
+
+    @classmethod
+    def of(cls, info: StoreInfo) -> FrameFormat:
+        """Return the format of a store's frames."""
+        return cls(info.layout, info.bodies, info.preprocessing)
+
+    def record(self) -> dict[str, Any]:
+        """Return the JSON form that ``from_record`` reads back."""
+        return {
+            "layout": layout_record(self.layout),
+            "bodies": self.bodies,
+            "preprocessing": list(self.preprocessing),
+        }
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> FrameFormat:
+        """Read what ``record`` returned.
+
+        Raises:
+            DataError: it has a layout that is not known.
+            KeyError: a part is missing; so too TypeError and ValueError where a part is malformed.
+        """
+        return cls(layout_from_record(record["layout"]), int(record["bodies"]), tuple(record["preprocessing"]))
