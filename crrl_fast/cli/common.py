@@ -20,7 +20,11 @@ console = Console()
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 RunArgument = Annotated[Path, typer.Argument(help="A run folder that `crrl-fast pretrain` wrote.")]
 EncoderOption = Annotated[
-    str | None, typer.Option(help="ser, cml, inf, or random for an untrained one; default: the run's last fusion.")
+    str | None,
+    typer.Option(
+        help="ser, cml, inf, joint, concat for ser and cml side by side, or random for an untrained one; default: that "
+        "of the run's fusion."
+    ),
 ]
 DataOption = Annotated[str | None, typer.Option(help="The run's store, where it has moved.")]
 

@@ -23,7 +23,7 @@ class RunEvaluation:
 
     Args:
         run: the run folder.
-        encoder: ``ser``, ``cml``, ``inf`` or ``random``; None is the run's own choice.
+        encoder: a name that ``RunFolder.load_encoder`` takes; None is the run's own choice.
         data: path of the store where it has moved; None is the path that the run recorded.
         device: where features are extracted and probed.
 
