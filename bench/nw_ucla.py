@@ -22,8 +22,7 @@ from rich.console import Console
 from crrl_fast.config import parse_assignments
 from crrl_fast.data import catalog
 from crrl_fast.device import resolve_device
-from crrl_fast.evaluation.linear import LinearProbe
-from crrl_fast.evaluation.protocol import RunEvaluation
+from crrl_fast.evaluation import LinearProbe, NearestNeighbours, RunEvaluation, evaluate
 from crrl_fast.files import write_json, write_text
 from crrl_fast.recipes import get_recipe
 from crrl_fast.run import METRICS_FILE, RANDOM_ENCODER, RunFolder
@@ -87,10 +86,10 @@ def measure(run: RunFolder) -> dict[str, Any]:
     rows = [json.loads(line) for line in (run.path / METRICS_FILE).read_text().splitlines()]
     encoders = {}
     for name in (RANDOM_ENCODER, *run.config.stages):
-        evaluation = RunEvaluation(run, name, None, resolve_device(run.config.device))
+        evaluation = RunEvaluation.open(run, name, device=resolve_device(run.config.device))
         encoders[name] = {
-            "linear": evaluation.linear(LinearProbe())["accuracy"],
-            "knn": evaluation.knn()["accuracy"],
+            "linear": evaluate(evaluation, LinearProbe())["accuracy"],
+            "knn": evaluate(evaluation, NearestNeighbours())["accuracy"],
             "seconds_per_epoch": [row["seconds"] for row in rows if row["stage"] == name],
         }
     return {"seed": run.config.seed, "encoders": encoders}

@@ -9,6 +9,8 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console, RenderableType
 
+from crrl_fast.errors import ConfigError
+
 USER_ERROR = 2
 DISAGREEMENT = 1
 INTERRUPTED = 130
@@ -20,7 +22,11 @@ console = Console()
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 RunArgument = Annotated[Path, typer.Argument(help="A run folder that `crrl-fast pretrain` wrote.")]
 EncoderOption = Annotated[
-    str | None, typer.Option(help="ser, cml, inf, or random for an untrained one; default: the run's last fusion.")
+    str | None,
+    typer.Option(
+        help="A stage of the run (ser, cml, inf, ...), concat for ser and cml side by side, or random for an "
+        "untrained one; default: the run's last fusion."
+    ),
 ]
 DataOption = Annotated[str | None, typer.Option(help="The run's store, where it has moved.")]
 
@@ -34,6 +40,18 @@ def fail(message: str, code: int) -> NoReturn:
 def names_in(text: str) -> tuple[str, ...]:
     """Return the names of a comma-separated list."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def numbers_in(text: str, option: str) -> tuple[float, ...]:
+    """Return the numbers of a comma-separated list.
+
+    Raises:
+        ConfigError: one of them is none.
+    """
+    try:
+        return tuple(float(name) for name in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"{option} {text!r}: not a list of numbers such as 0.6,0.6,0.4") from error
 
 
 def counted(count: int, what: str) -> str:

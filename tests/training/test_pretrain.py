@@ -14,9 +14,7 @@ from crrl_fast.data.frame_format import FrameFormat
 from crrl_fast.data.info import Split
 from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError, TrainingError
-from crrl_fast.evaluation.features import extract_features
-from crrl_fast.evaluation.linear import LinearProbe
-from crrl_fast.evaluation.protocol import RunEvaluation
+from crrl_fast.evaluation import LinearProbe, NearestNeighbours, RunEvaluation, evaluate, extract_features
 from crrl_fast.models import MotionEncoder
 from crrl_fast.run import RunFolder
 from crrl_fast.training.pretrain import PretrainRequest, pretrain
@@ -109,9 +107,9 @@ def test_teacher_and_probes_encode_each_clip_once(tiny_path, tmp_path, monkeypat
     assert [clips for training, clips in encoded if training] == [*contrast * 2, *fusion * 2]
     assert [clips for training, clips in encoded if not training] == [16]
     encoded.clear()
-    evaluation = RunEvaluation(folder, None, None, cpu)
-    evaluation.linear(LinearProbe(epochs=3))
-    evaluation.knn()
+    evaluation = RunEvaluation.open(folder)
+    evaluate(evaluation, LinearProbe(epochs=3))
+    evaluate(evaluation, NearestNeighbours())
     assert encoded == [(False, 16), (False, 8)]
 
 
