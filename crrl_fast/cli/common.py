@@ -54,6 +54,18 @@ def numbers_in(text: str, option: str) -> tuple[float, ...]:
         raise ConfigError(f"{option} {text!r}: not a list of numbers such as 0.6,0.6,0.4") from error
 
 
+def whole_numbers_in(text: str, option: str) -> tuple[int, ...]:
+    """Return the whole numbers of a comma-separated list.
+
+    Raises:
+        ConfigError: one of them is none.
+    """
+    try:
+        return tuple(int(name) for name in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"{option} {text!r}: not a list of whole numbers such as 1,5,10") from error
+
+
 def counted(count: int, what: str) -> str:
     """Return ``1 clip``, ``2 clips`` and so on."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -1,17 +1,24 @@
-"""`eval`: the protocols, one command each."""
+"""`eval`: the protocols, one command each, and `all` of them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from crrl_fast.cli.common import DataOption, DeviceOption, EncoderOption, console, numbers_in, print_line
+from crrl_fast.cli.common import (
+    DataOption,
+    DeviceOption,
+    EncoderOption,
+    numbers_in,
+    print_line,
+    print_wide,
+    whole_numbers_in,
+)
 
 if TYPE_CHECKING:
-    from crrl_fast.evaluation import Protocol
+    from crrl_fast.evaluation import Protocol, RunEvaluation
 
 eval_app = typer.Typer(help="Evaluate the encoder of a run, or those of several fused late.", no_args_is_help=True)
 
@@ -20,7 +27,7 @@ RunsArgument = Annotated[
     typer.Argument(metavar="RUN...", help="Run folders that `crrl-fast pretrain` wrote; several are fused late."),
 ]
 WeightsOption = Annotated[
-    str | None, typer.Option(help="Of each run in the fusion: 0.6,0.6,0.4 for instance; default: all alike.")
+    str | None, typer.Option(help="Of each run in the fusion, for instance 0.6,0.6,0.4; default: all alike.")
 ]
 SplitOption = Annotated[str | None, typer.Option(help="A split of the store; default: the one trained on.")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Where to write the result; default: RUN/eval/.")]
@@ -45,9 +52,7 @@ def linear(
     from crrl_fast.evaluation import LinearProbe
 
     probe = LinearProbe(epochs=epochs, lr=lr, batch_size=batch_size, weight_decay=weight_decay, seed=seed)
-    record = run_protocol(probe, runs, encoder, weights, split, data, device, json_file)
-    best = [("best epoch, on test", f"{record['best_accuracy']:.1f} %")] if "best_accuracy" in record else []
-    print_record(record, ("linear accuracy", f"{record['accuracy']:.1f} %"), *best)
+    run_protocol(probe, runs, encoder, weights, split, data, device, json_file)
 
 
 @eval_app.command()
@@ -61,11 +66,59 @@ def knn(
     device: DeviceOption = "auto",
     json_file: JsonOption = None,
 ) -> None:
-    """Nearest training clips by cosine of the frozen feature."""
+    """Vote of the nearest training clips by cosine of the frozen feature."""
     from crrl_fast.evaluation import NearestNeighbours
 
-    record = run_protocol(NearestNeighbours(k), runs, encoder, weights, split, data, device, json_file)
-    print_record(record, (f"{k}-NN accuracy", f"{record['accuracy']:.1f} %"))
+    run_protocol(NearestNeighbours(k), runs, encoder, weights, split, data, device, json_file)
+
+
+@eval_app.command()
+def retrieval(
+    runs: RunsArgument,
+    encoder: EncoderOption = None,
+    weights: WeightsOption = None,
+    split: SplitOption = None,
+    gallery: Annotated[str, typer.Option(help="train, or test: every other test clip.")] = "train",
+    recall_at: Annotated[str, typer.Option(help="Numbers of nearest clips to take recall at.")] = "1,5,10",
+    data: DataOption = None,
+    device: DeviceOption = "auto",
+    json_file: JsonOption = None,
+) -> None:
+    """Rank clips by cosine of the frozen feature: mAP and recall@k."""
+    from crrl_fast.evaluation import Retrieval
+
+    protocol = Retrieval(gallery, whole_numbers_in(recall_at, "--recall-at"))
+    run_protocol(protocol, runs, encoder, weights, split, data, device, json_file)
+
+
+@eval_app.command("all")
+def all_protocols(
+    runs: RunsArgument,
+    encoder: EncoderOption = None,
+    weights: WeightsOption = None,
+    split: SplitOption = None,
+    seed: Annotated[int, typer.Option(help="Of whatever is trained.")] = 0,
+    data: DataOption = None,
+    device: DeviceOption = "auto",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="A file for all results, beside those in RUN/eval/.")
+    ] = None,
+) -> None:
+    """Run every protocol with its default settings."""
+    from crrl_fast.evaluation import evaluate, suite
+    from crrl_fast.evaluation_table import summary
+    from crrl_fast.files import write_json
+
+    shares, evaluations = _open(runs, encoder, weights, split, data, device)
+    records = []
+    for protocol in suite(seed):
+        record = evaluate(evaluations, protocol, weights=shares)
+        print_line(f"{record['evaluation']}: {record['accuracy']:.1f} %, written to {record['file']}")
+        records.append(record)
+    print_wide(summary(records))
+    if json_file:
+        write_json(json_file, {"evaluations": records})
+        print_line(f"written to {json_file}")
 
 
 def run_protocol(
@@ -77,32 +130,26 @@ def run_protocol(
     data: str | None,
     device: str,
     json_file: Path | None,
-) -> dict[str, Any]:
-    """Run ``protocol`` as the options of a command say; return its record."""
+) -> None:
+    """Run ``protocol`` as the options of its command say, print the record and where it was written."""
+    from crrl_fast.evaluation import evaluate
+    from crrl_fast.evaluation_table import render
+
+    shares, evaluations = _open(runs, encoder, weights, split, data, device)
+    record = evaluate(evaluations, protocol, weights=shares, json_file=json_file)
+    print_wide(render(record))
+    print_line(f"written to {record['file']}")
+
+
+def _open(
+    runs: list[Path], encoder: str | None, weights: str | None, split: str | None, data: str | None, device: str
+) -> tuple[tuple[float, ...], list[RunEvaluation]]:
     from crrl_fast.device import resolve_device
-    from crrl_fast.evaluation import RunEvaluation, evaluate
+    from crrl_fast.evaluation import RunEvaluation
     from crrl_fast.evaluation.protocol import fusion_weights
     from crrl_fast.run import RunFolder
 
-    shares = fusion_weights(numbers_in(weights, "--weights") if weights is not None else None, len(runs))
+    shares = fusion_weights(None if weights is None else numbers_in(weights, "--weights"), len(runs))
     where = resolve_device(device)
-    evaluations = [
-        RunEvaluation.open(RunFolder.open(run), encoder, data=data, split=split, device=where) for run in runs
-    ]
-    return evaluate(evaluations, protocol, weights=shares, json_file=json_file)
-
-
-def print_record(record: dict[str, Any], *rows: tuple[str, str]) -> None:
-    """Print what was evaluated on what, ``rows`` of results, the protocol, and where the record was written."""
-    table = Table(show_header=False)
-    table.add_row("data set", f"{record['dataset']}, split {record['split']}")
-    table.add_row("clips", f"{record['train_clips']} training, {record['test_clips']} test")
-    table.add_row("encoder", f"{record['encoder']} of {record['run']}")
-    for stream in record.get("streams", ()):
-        value = f"{stream['accuracy']:.1f} %, weight {stream['weight']:g}, {stream['encoder']} of {stream['run']}"
-        table.add_row(f"stream {stream['stream']}", value)
-    for name, value in rows:
-        table.add_row(name, value)
-    table.add_row("protocol", str(record["protocol"]))
-    console.print(table)
-    print_line(f"written to {record['file']}")
+    folders = map(RunFolder.open, runs)
+    return shares, [RunEvaluation.open(folder, encoder, data=data, split=split, device=where) for folder in folders]

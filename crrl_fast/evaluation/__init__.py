@@ -6,6 +6,8 @@ from crrl_fast.evaluation.knn import NearestNeighbours
 from crrl_fast.evaluation.linear import LinearProbe
 from crrl_fast.evaluation.outcome import Outcome
 from crrl_fast.evaluation.protocol import Finding, Protocol, evaluate
+from crrl_fast.evaluation.retrieval import Retrieval
+from crrl_fast.evaluation.suite import suite
 
 __all__ = [
     "FeatureSet",
@@ -15,7 +17,9 @@ __all__ = [
     "NearestNeighbours",
     "Outcome",
     "Protocol",
+    "Retrieval",
     "RunEvaluation",
     "evaluate",
     "extract_features",
+    "suite",
 ]

@@ -33,7 +33,7 @@ class LabelledSplit:
     def __init__(self, store: Store, split: str | None, where: str | Path, device: torch.device) -> None:
         if not bool((store.labels >= 0).any()):
             raise ConfigError(
-                f"{where}: no clip has a label, and evaluation needs labels: give `crrl-fast prepare` some with --labels"
+                f"{where}: no clip has a label, and evaluation needs labels: prepare it with --labels FILE.csv"
             )
         if split is None and not store.info.splits:
             raise ConfigError(f"{where}: the store defines no split, so there is no test part to evaluate on")
@@ -47,7 +47,7 @@ class LabelledSplit:
         for part, index in (("training", self._train), ("test", self._test)):
             if not len(index):
                 raise ConfigError(
-                    f"{where}: the {part} part of split {self.split!r} has no labelled clip, and evaluation needs labels"
+                    f"{where}: the {part} part of split {self.split!r} has no labelled clip, and evaluation needs some"
                 )
         self._refuse_untrained_classes(where)
 

@@ -34,6 +34,8 @@ class Protocol(ABC):
     """A way to evaluate an encoder; a subclass is a frozen dataclass whose fields are its settings."""
 
     name: ClassVar[str]
+    # What of the record is a result; each encoder's own is listed where several are fused.
+    measures: ClassVar[tuple[str, ...]] = ("accuracy",)
 
     @property
     @abstractmethod
@@ -90,7 +92,8 @@ def evaluate(
     found, sentence = findings[0], protocol.sentence
     if len(evaluations) > 1:
         found, sentence = protocol.fuse(evaluations, findings, weights), f"{sentence}; {protocol.fusion_sentence}"
-        fusion = {"streams": list(map(_stream, evaluations, weights, findings))}
+        streams = zip(evaluations, weights, findings, strict=True)
+        fusion = {"streams": [_stream(*stream, protocol.measures) for stream in streams]}
     record = {
         "evaluation": protocol.name,
         "protocol": sentence,
@@ -146,13 +149,14 @@ def _refuse_other_clips(evaluations: Sequence[RunEvaluation]) -> None:
             )
 
 
-def _stream(evaluation: RunEvaluation, weight: float, finding: Finding) -> dict[str, Any]:
+def _stream(evaluation: RunEvaluation, weight: float, finding: Finding, measures: tuple[str, ...]) -> dict[str, Any]:
+    found = {"accuracy": finding.outcome.accuracy, **finding.details}
     return {
         "run": str(evaluation.run.path),
         "encoder": evaluation.encoder,
         "stream": evaluation.stream,
         "weight": weight,
-        "accuracy": finding.outcome.accuracy,
+        **{measure: found[measure] for measure in measures},
     }
 
 
