@@ -21,8 +21,7 @@ from rich.console import Console
 
 from crrl_fast.config import parse_assignments
 from crrl_fast.data import catalog
-from crrl_fast.evaluation.linear import LinearProbe
-from crrl_fast.evaluation.protocol import RunEvaluation
+from crrl_fast.evaluation import LinearProbe, NearestNeighbours, RunEvaluation, evaluate
 from crrl_fast.files import write_json, write_text
 from crrl_fast.run import CONCAT_ENCODER, CONCAT_PARTS, METRICS_FILE, RANDOM_ENCODER, RunFolder
 from crrl_fast.training.pretrain import pretrain
@@ -97,10 +96,10 @@ def measure(run: RunFolder) -> dict[str, Any]:
         seconds[CONCAT_ENCODER] = [sum(parts) for parts in zip(*(seconds[part] for part in CONCAT_PARTS), strict=True)]
     encoders = {}
     for name in (RANDOM_ENCODER, *seconds):
-        evaluation = RunEvaluation(run, name, None, torch.device(run.config.device))
+        evaluation = RunEvaluation.open(run, name, device=torch.device(run.config.device))
         encoders[name] = {
-            "linear": evaluation.linear(LinearProbe())["accuracy"],
-            "knn": evaluation.knn()["accuracy"],
+            "linear": evaluate(evaluation, LinearProbe())["accuracy"],
+            "knn": evaluate(evaluation, NearestNeighbours())["accuracy"],
             "seconds_per_epoch": seconds.get(name, []),
         }
     return {"seed": run.config.seed, "encoders": encoders}

@@ -14,9 +14,7 @@ from crrl_fast.data.frame_format import FrameFormat
 from crrl_fast.data.info import Split
 from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError, TrainingError
-from crrl_fast.evaluation.features import extract_features
-from crrl_fast.evaluation.linear import LinearProbe
-from crrl_fast.evaluation.protocol import RunEvaluation
+from crrl_fast.evaluation import LinearProbe, NearestNeighbours, RunEvaluation, evaluate, extract_features
 from crrl_fast.models import MotionEncoder
 from crrl_fast.run import RunFolder
 from crrl_fast.training.pretrain import pretrain
@@ -110,9 +108,9 @@ def test_teacher_and_probes_encode_each_clip_once(tiny_path, tmp_path, monkeypat
     assert [clips for training, clips in encoded if training] == [*contrast * 2, *fusion * 2]
     assert [clips for training, clips in encoded if not training] == [16]
     encoded.clear()
-    evaluation = RunEvaluation(folder, None, None, cpu)
-    evaluation.linear(LinearProbe(epochs=3))
-    evaluation.knn()
+    evaluation = RunEvaluation.open(folder)
+    evaluate(evaluation, LinearProbe(epochs=3))
+    evaluate(evaluation, NearestNeighbours())
     assert encoded == [(False, 16), (False, 8)]
 
 
@@ -349,14 +347,14 @@ def test_runs_of_versions_without_fusions_open(tiny_path, tmp_path):
         RunFolder.open(folder.path)
 
 
-def test_a_store_in_memory_is_kept_in_the_run_and_moves_with_it(tiny_store, tmp_path, cpu):
+def test_a_store_in_memory_is_kept_in_the_run_and_moves_with_it(tiny_store, tmp_path):
     folder = pretrain(request(tiny_store, tmp_path / "run"), Console(quiet=True))
     moved = tmp_path / "elsewhere" / "run"
     moved.parent.mkdir()
-    expected = RunEvaluation(RunFolder.open(folder.path), None, None, cpu).knn()["accuracy"]
+    expected = evaluate(RunEvaluation.open(RunFolder.open(folder.path)), NearestNeighbours())["accuracy"]
     folder.path.rename(moved)
     reopened = RunFolder.open(moved)
     assert Path(reopened.config.data) == moved / "data/store.safetensors"
     assert torch.equal(Store.open(reopened.config.data).frames, tiny_store.frames)
-    assert RunEvaluation(reopened, None, None, cpu).knn()["accuracy"] == expected
+    assert evaluate(RunEvaluation.open(reopened), NearestNeighbours())["accuracy"] == expected
     assert reopened.default_encoder() == "inf"  # the store is not taken for a stage
