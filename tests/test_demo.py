@@ -6,8 +6,7 @@ import torch
 from rich.console import Console
 
 from crrl_fast.data.catalog import prepare
-from crrl_fast.evaluation.linear import LinearProbe
-from crrl_fast.evaluation.protocol import RunEvaluation
+from crrl_fast.evaluation import LinearProbe, RunEvaluation, evaluate
 from crrl_fast.recipes import get_recipe
 from crrl_fast.training.pretrain import PretrainRequest, pretrain
 
@@ -37,7 +36,7 @@ def test_a_trained_encoder_is_20_points_over_the_mean_pose(tmp_path, cpu):
         probe_every=0,
     )
     run = pretrain(request, Console(file=io.StringIO()))
-    linear = RunEvaluation(run, None, None, cpu).linear(LinearProbe())["accuracy"]
+    linear = evaluate(RunEvaluation.open(run), LinearProbe())["accuracy"]
     mean_pose = mean_pose_accuracy(store)
     assert mean_pose < 50
     assert linear >= mean_pose + 20, (linear, mean_pose)

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console, RenderableType
 
+from crrl_fast.errors import ConfigError
+
 if TYPE_CHECKING:
     from crrl_fast.data.preparation import Findings
 
@@ -23,7 +25,11 @@ console = Console()
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 RunArgument = Annotated[Path, typer.Argument(help="A run folder that `crrl-fast pretrain` wrote.")]
 EncoderOption = Annotated[
-    str | None, typer.Option(help="ser, cml, inf, or random for an untrained one; default: the run's last fusion.")
+    str | None,
+    typer.Option(
+        help="A stage of the run (ser, cml, inf, joint), concat for ser and cml side by side, or random for an "
+        "untrained one; default: that of the run's fusion."
+    ),
 ]
 LayoutOption = Annotated[str | None, typer.Option(help="Layout of the files; default: recognised.")]
 LabelsOption = Annotated[Path | None, typer.Option(help="A CSV of labels, where the files have none.")]
@@ -41,6 +47,30 @@ def fail(message: str, code: int) -> NoReturn:
 def names_in(text: str) -> tuple[str, ...]:
     """Return the names of a comma-separated list."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def numbers_in(text: str, option: str) -> tuple[float, ...]:
+    """Return the numbers of a comma-separated list.
+
+    Raises:
+        ConfigError: one of them is none.
+    """
+    try:
+        return tuple(float(name) for name in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"{option} {text!r}: not a list of numbers such as 0.6,0.6,0.4") from error
+
+
+def whole_numbers_in(text: str, option: str) -> tuple[int, ...]:
+    """Return the whole numbers of a comma-separated list.
+
+    Raises:
+        ConfigError: one of them is none.
+    """
+    try:
+        return tuple(int(name) for name in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"{option} {text!r}: not a list of whole numbers such as 1,5,10") from error
 
 
 def counted(count: int, what: str) -> str:

@@ -1,71 +1,155 @@
-"""`eval`: the protocols, one command each."""
+"""`eval`: the protocols, one command each, and `all` of them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from crrl_fast.cli.common import DataOption, DeviceOption, EncoderOption, RunArgument, console, print_line
+from crrl_fast.cli.common import (
+    DataOption,
+    DeviceOption,
+    EncoderOption,
+    numbers_in,
+    print_line,
+    print_wide,
+    whole_numbers_in,
+)
 
-eval_app = typer.Typer(help="Evaluate the frozen encoder of a run.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from crrl_fast.evaluation import Protocol, RunEvaluation
 
+eval_app = typer.Typer(help="Evaluate the encoder of a run, or those of several fused late.", no_args_is_help=True)
+
+RunsArgument = Annotated[
+    list[Path],
+    typer.Argument(metavar="RUN...", help="Run folders that `crrl-fast pretrain` wrote; several are fused late."),
+]
+WeightsOption = Annotated[
+    str | None, typer.Option(help="Of each run in the fusion, for instance 0.6,0.6,0.4; default: all alike.")
+]
+SplitOption = Annotated[str | None, typer.Option(help="A split of the store; default: the one trained on.")]
 JsonOption = Annotated[Path | None, typer.Option("--json", help="Where to write the result; default: RUN/eval/.")]
 
 
 @eval_app.command()
 def linear(
-    run: RunArgument,
+    runs: RunsArgument,
     encoder: EncoderOption = None,
+    weights: WeightsOption = None,
+    split: SplitOption = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training features.")] = 300,
-    lr: Annotated[float, typer.Option(help="Initial learning rate.")] = 1.0,
+    lr: Annotated[float, typer.Option(help="Initial learning rate; it falls to 0 along a cosine.")] = 1.0,
     batch_size: Annotated[int, typer.Option(help="Features a step.")] = 128,
+    weight_decay: Annotated[float, typer.Option(help="L2 penalty.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the classifier's weights and the shuffling.")] = 0,
     data: DataOption = None,
     device: DeviceOption = "auto",
     json_file: JsonOption = None,
 ) -> None:
-    """Linear probe: the last epoch's accuracy is the result."""
-    from crrl_fast.device import resolve_device
-    from crrl_fast.evaluation.linear import LinearProbe
-    from crrl_fast.evaluation.protocol import RunEvaluation
-    from crrl_fast.run import RunFolder
+    """Linear probe on the frozen feature; the last epoch's accuracy is the result."""
+    from crrl_fast.evaluation import LinearProbe
 
-    probe = LinearProbe(epochs=epochs, lr=lr, batch_size=batch_size, seed=seed)
-    record = RunEvaluation(RunFolder.open(run), encoder, data, resolve_device(device)).linear(probe, json_file)
-    _print_result(
-        record,
-        ("linear accuracy", f"{record['accuracy']:.1f} %"),
-        ("best epoch, on test", f"{record['best_accuracy']:.1f} %"),
-    )
+    probe = LinearProbe(epochs=epochs, lr=lr, batch_size=batch_size, weight_decay=weight_decay, seed=seed)
+    run_protocol(probe, runs, encoder, weights, split, data, device, json_file)
 
 
 @eval_app.command()
 def knn(
-    run: RunArgument,
+    runs: RunsArgument,
     encoder: EncoderOption = None,
+    weights: WeightsOption = None,
+    split: SplitOption = None,
+    k: Annotated[int, typer.Option(help="Training clips that vote.")] = 1,
     data: DataOption = None,
     device: DeviceOption = "auto",
     json_file: JsonOption = None,
 ) -> None:
-    """1-nearest-neighbour by cosine."""
+    """Vote of the nearest training clips by cosine of the frozen feature."""
+    from crrl_fast.evaluation import NearestNeighbours
+
+    run_protocol(NearestNeighbours(k), runs, encoder, weights, split, data, device, json_file)
+
+
+@eval_app.command()
+def retrieval(
+    runs: RunsArgument,
+    encoder: EncoderOption = None,
+    weights: WeightsOption = None,
+    split: SplitOption = None,
+    gallery: Annotated[str, typer.Option(help="train, or test: every other test clip.")] = "train",
+    recall_at: Annotated[str, typer.Option(help="Numbers of nearest clips to take recall at.")] = "1,5,10",
+    data: DataOption = None,
+    device: DeviceOption = "auto",
+    json_file: JsonOption = None,
+) -> None:
+    """Rank clips by cosine of the frozen feature: mAP and recall@k."""
+    from crrl_fast.evaluation import Retrieval
+
+    protocol = Retrieval(gallery, whole_numbers_in(recall_at, "--recall-at"))
+    run_protocol(protocol, runs, encoder, weights, split, data, device, json_file)
+
+
+@eval_app.command("all")
+def all_protocols(
+    runs: RunsArgument,
+    encoder: EncoderOption = None,
+    weights: WeightsOption = None,
+    split: SplitOption = None,
+    seed: Annotated[int, typer.Option(help="Of whatever is trained.")] = 0,
+    data: DataOption = None,
+    device: DeviceOption = "auto",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="A file for all results, beside those in RUN/eval/.")
+    ] = None,
+) -> None:
+    """Run every protocol with its default settings."""
+    from crrl_fast.evaluation import evaluate, suite
+    from crrl_fast.evaluation_table import summary
+    from crrl_fast.files import write_json
+
+    shares, evaluations = _open(runs, encoder, weights, split, data, device)
+    records = []
+    for protocol in suite(seed):
+        record = evaluate(evaluations, protocol, weights=shares)
+        print_line(f"{record['evaluation']}: {record['accuracy']:.1f} %, written to {record['file']}")
+        records.append(record)
+    print_wide(summary(records))
+    if json_file:
+        write_json(json_file, {"evaluations": records})
+        print_line(f"written to {json_file}")
+
+
+def run_protocol(
+    protocol: Protocol,
+    runs: list[Path],
+    encoder: str | None,
+    weights: str | None,
+    split: str | None,
+    data: str | None,
+    device: str,
+    json_file: Path | None,
+) -> None:
+    """Run ``protocol`` as the options of its command say, print the record and where it was written."""
+    from crrl_fast.evaluation import evaluate
+    from crrl_fast.evaluation_table import render
+
+    shares, evaluations = _open(runs, encoder, weights, split, data, device)
+    record = evaluate(evaluations, protocol, weights=shares, json_file=json_file)
+    print_wide(render(record))
+    print_line(f"written to {record['file']}")
+
+
+def _open(
+    runs: list[Path], encoder: str | None, weights: str | None, split: str | None, data: str | None, device: str
+) -> tuple[tuple[float, ...], list[RunEvaluation]]:
     from crrl_fast.device import resolve_device
-    from crrl_fast.evaluation.protocol import RunEvaluation
+    from crrl_fast.evaluation import RunEvaluation
+    from crrl_fast.evaluation.protocol import fusion_weights
     from crrl_fast.run import RunFolder
 
-    record = RunEvaluation(RunFolder.open(run), encoder, data, resolve_device(device)).knn(json_file)
-    _print_result(record, ("1-NN accuracy", f"{record['accuracy']:.1f} %"))
-
-
-def _print_result(record: dict[str, object], *rows: tuple[str, str]) -> None:
-    table = Table(show_header=False)
-    table.add_row("data set", f"{record['dataset']}, split {record['split']}")
-    table.add_row("clips", f"{record['train_clips']} training, {record['test_clips']} test")
-    table.add_row("encoder", f"{record['encoder']} of {record['run']}")
-    for name, value in rows:
-        table.add_row(name, value)
-    table.add_row("protocol", str(record["protocol"]))
-    console.print(table)
-    print_line(f"written to {record['file']}")
+    shares = fusion_weights(None if weights is None else numbers_in(weights, "--weights"), len(runs))
+    where = resolve_device(device)
+    folders = map(RunFolder.open, runs)
+    return shares, [RunEvaluation.open(folder, encoder, data=data, split=split, device=where) for folder in folders]
