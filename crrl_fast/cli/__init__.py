@@ -14,6 +14,7 @@ from crrl_fast.cli.doctor import doctor
 from crrl_fast.cli.embed import embed
 from crrl_fast.cli.evaluate import eval_app
 from crrl_fast.cli.pretrain import pretrain
+from crrl_fast.cli.report import report
 from crrl_fast.errors import CrrlError
 
 __all__ = ["app", "main"]
@@ -29,6 +30,7 @@ app.command("inspect")(inspect_data)
 app.command()(pretrain)
 app.add_typer(eval_app, name="eval")
 app.command()(embed)
+app.command()(report)
 app.add_typer(bench_app, name="bench")
 app.command()(doctor)
 
