@@ -60,7 +60,7 @@ class LabelledSplit:
         untrained = ((tested > 0) & (trained == 0)).nonzero().flatten().tolist()
         if untrained:
             clips = int(tested[untrained[0]])
-            others = f" (and so {len(untrained) - 1} other classes)" if len(untrained) > 1 else ""
+            others = f" (and so {len(untrained) - 1} more)" if len(untrained) > 1 else ""
             raise ConfigError(
                 f"{where}: class {self.class_names[untrained[0]]!r} has {clips} test "
                 f"{'clip' if clips == 1 else 'clips'} but no training clip in split {self.split!r}{others}: "
