@@ -162,8 +162,6 @@ def shares_of(weights: str | None, runs: list[Path]) -> tuple[float, ...]:
     return fusion_weights(None if weights is None else numbers_in(weights, "--weights"), len(runs))
 
 
-
-
 def _open(
     runs: list[Path], encoder: str | None, weights: str | None, split: str | None, data: str | None, device: str
 ) -> tuple[tuple[float, ...], list[RunEvaluation]]:

@@ -15,7 +15,15 @@ from crrl_fast.cli.common import (
     numbers_in,
     whole_numbers_in,
 )
-from crrl_fast.cli.evaluate import JsonOption, RunsArgument, SplitOption, WeightsOption, print_evaluation, run_protocol, shares_of
+from crrl_fast.cli.evaluate import (
+    JsonOption,
+    RunsArgument,
+    SplitOption,
+    WeightsOption,
+    print_evaluation,
+    run_protocol,
+    shares_of,
+)
 from crrl_fast.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -126,7 +134,7 @@ def semi(
     """Train with labels for a few percent of the clips, drawn several times; mean and spread of the last epoch."""
     from crrl_fast.evaluation import LinearProbe, SemiSupervised
 
-    settings = {
+    settings: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
         "lr": lr,

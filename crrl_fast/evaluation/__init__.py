@@ -15,8 +15,8 @@ from crrl_fast.evaluation.tuning import Tuning, fine_tune
 
 __all__ = [
     "FeatureSet",
-    "FineTune",
     "Finding",
+    "FineTune",
     "LabelledSplit",
     "LinearProbe",
     "NearestNeighbours",

@@ -78,9 +78,9 @@ class SemiSupervised(Protocol):
         else:
             how = f"linear classifier trained on its frozen clip features for {self.trainer.epochs} epochs"
         return (
-            f"labels for a class-stratified part of the training clips, at least one a class, {self.draws} random draws "
-            f"of each size: {how}; the last epoch, not the best, is the result; mean and sample standard deviation "
-            "over the draws"
+            f"labels for a class-stratified part of the training clips, at least one a class, {self.draws} random "
+            f"draws of each size: {how}; the last epoch, not the best, is the result; mean and sample standard "
+            "deviation over the draws"
         )
 
     def settings(self) -> dict[str, Any]:
