@@ -19,7 +19,7 @@ from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError
 from crrl_fast.files import replacing, write_json
 from crrl_fast.models import ConcatEncoder, MotionEncoder
-from crrl_fast.seeding import seed_everything
+from crrl_fast.seeding import seeded_weights
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
@@ -145,8 +145,8 @@ class RunFolder:
 
     def _load_stage_encoder(self, name: str) -> MotionEncoder:
         recipe = self.config.recipe
-        seed_everything(self.config.seed, RANDOM_ENCODER)
-        encoder = MotionEncoder(self.config.frames.width, recipe.hidden_size, recipe.layers, recipe.dropout)
+        with seeded_weights(self.config.seed, RANDOM_ENCODER):
+            encoder = MotionEncoder(self.config.frames.width, recipe.hidden_size, recipe.layers, recipe.dropout)
         if name == RANDOM_ENCODER:
             return encoder
         path = self.path / f"{name}.safetensors"

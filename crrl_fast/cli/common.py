@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console, RenderableType
 
 from crrl_fast.errors import ConfigError
+
+if TYPE_CHECKING:
+    from crrl_fast.data.preparation import Findings
 
 USER_ERROR = 2
 DISAGREEMENT = 1
@@ -28,6 +31,10 @@ EncoderOption = Annotated[
         "untrained one; default: the run's last fusion."
     ),
 ]
+LayoutOption = Annotated[str | None, typer.Option(help="Layout of the files; default: recognised.")]
+LabelsOption = Annotated[Path | None, typer.Option(help="A CSV of labels, where the files have none.")]
+SkipBadOption = Annotated[bool, typer.Option("--skip-bad", help="Leave out and list what cannot be read.")]
+WorkersOption = Annotated[int | None, typer.Option(help="Parallel readers; default: all processors.", min=1)]
 DataOption = Annotated[str | None, typer.Option(help="The run's store, where it has moved.")]
 
 
@@ -71,11 +78,19 @@ def counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def print_line(line: str) -> None:
+def print_line(line: str, to: Console = console) -> None:
     """Print ``line`` as it is, however wide the terminal."""
-    console.print(line, highlight=False, soft_wrap=True, markup=False)
+    to.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def print_wide(table: RenderableType) -> None:
     """Print ``table``, in a file or a pipe as wide as it needs to be."""
     (console if console.is_terminal else Console(width=FILE_WIDTH)).print(table)
+
+
+def print_findings(findings: Findings, to: Console = console) -> None:
+    """Print what was wrong with a source, and what was left out of it."""
+    for problem in findings.problems:
+        print_line(problem, to)
+    for why, count in findings.skipped.items():
+        print_line(f"left out: {counted(count, 'clip')}, {why}", to)

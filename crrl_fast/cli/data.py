@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from crrl_fast.cli.common import USER_ERROR, console, counted, print_line
+from crrl_fast.cli.common import (
+    USER_ERROR,
+    LabelsOption,
+    LayoutOption,
+    SkipBadOption,
+    WorkersOption,
+    console,
+    counted,
+    print_findings,
+    print_line,
+)
 from crrl_fast.errors import ConfigError
 
 
@@ -18,20 +28,20 @@ def prepare(
     out: Annotated[
         Path | None, typer.Option(help="The store; default: $CRRL_DATA or ./data, NAME.safetensors.")
     ] = None,
-    layout: Annotated[str | None, typer.Option(help="Layout of the files; default: recognised.")] = None,
+    layout: LayoutOption = None,
     joints: Annotated[
         str | None, typer.Option(help="Joint layout, where the files do not say: ntu25, ..., or FILE.toml.")
     ] = None,
-    labels: Annotated[Path | None, typer.Option(help="A CSV of labels, where the files have none.")] = None,
+    labels: LabelsOption = None,
     check: Annotated[bool, typer.Option("--check", help="Read all and report every problem; write nothing.")] = False,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out and list what cannot be read.")] = False,
+    skip_bad: SkipBadOption = False,
     steps: Annotated[
         str,
         typer.Option(
             "--preprocess", help="Steps in order: center, rotate, scale, downsample=N, motion, bone; or none."
         ),
     ] = "center,rotate,downsample=60",
-    workers: Annotated[int | None, typer.Option(help="Parallel readers; default: all processors.", min=1)] = None,
+    workers: WorkersOption = None,
     seed: Annotated[int, typer.Option(help="Of the generated demo set.", min=0)] = 0,
 ) -> None:
     """Read a data set into one store; `crrl-fast prepare --check SOURCE` only checks it."""
@@ -75,10 +85,7 @@ def prepare(
                 skip_bad=skip_bad,
                 on_progress=on_progress,
             )
-    for problem in findings.problems:
-        print_line(problem)
-    for why, count in findings.skipped.items():
-        print_line(f"left out: {counted(count, 'clip')}, {why}")
+    print_findings(findings)
     if check:
         print_line(f"{counted(findings.taken, 'clip')} can be read, {counted(len(findings.problems), 'problem')}")
         if findings.problems:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from crrl_fast.data import synthetic
-from crrl_fast.data.layouts import resolve_layout
+from crrl_fast.data.layouts import Layout, resolve_layout
 from crrl_fast.data.preprocess import DEFAULT_STEPS, Step
 from crrl_fast.data.readers import find_reader
 from crrl_fast.data.readers.base import Request, ignore_skipped
@@ -68,11 +68,35 @@ def open_recording(
         return synthetic.demo_recording(seed), "generated"
     if source is None:
         raise ConfigError(f"{name!r} needs a SOURCE: `crrl-fast prepare {name} FOLDER_OR_FILE`")
+    return read_source(
+        source,
+        layout,
+        dataset=name,
+        joints=None if joints is None else resolve_layout(joints),
+        labels=labels,
+        report=report,
+        skip=skip,
+        workers=workers,
+    )
+
+
+def read_source(
+    source: Path,
+    layout: str | None = None,
+    *,
+    dataset: str,
+    joints: Layout | None = None,
+    labels: Path | None = None,
+    report: Report = raise_problem,
+    skip: Callable[[str, str], None] = ignore_skipped,
+    workers: int | None = None,
+) -> tuple[Recording, str]:
+    """Open a foreign source, whatever its data set is called (arguments, return and errors: ``open_recording``)."""
     reader, found = find_reader(source, layout)
     request = Request(
         source=source,
-        dataset=name,
-        joints=None if joints is None else resolve_layout(joints),
+        dataset=dataset,
+        joints=joints,
         labels=labels,
         report=report,
         skip=skip,

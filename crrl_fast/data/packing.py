@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ from crrl_fast.data.clip import UNKNOWN, Clip
 from crrl_fast.data.info import SPLIT_FIELDS
 from crrl_fast.data.layouts import Layout
 from crrl_fast.data.preprocess import Frames, Step, apply_steps
+from crrl_fast.data.recording import Report
 from crrl_fast.errors import DataError
 
 COLUMNS = ("label", *SPLIT_FIELDS)
@@ -66,6 +67,16 @@ class Packer:
         if self._held_frames >= BLOCK_FRAMES:
             self._flush()
 
+    def add_all(self, clips: Iterable[Clip], report: Report, on_clip: Callable[[Clip], None]) -> None:
+        """Take clips; ``report`` gets what is wrong with one, ``on_clip`` those that were taken."""
+        for clip in clips:
+            try:
+                self.add(clip)
+            except DataError as problem:
+                report(problem)
+            else:
+                on_clip(clip)
+
     def finish(self) -> tuple[npt.NDArray[np.int64], dict[str, npt.NDArray[np.int64]]]:
         """Hand on the last block; return the offsets (N + 1) and the columns (N) of the clips.
 
@@ -100,10 +111,10 @@ def check_clip(clip: Clip, bodies: int, layout: Layout, num_classes: int) -> Non
         )
     finite = np.isfinite(clip.coords)
     if not finite.all():
-        frame, body, joint, _ = np.argwhere(~finite)[0]
+        frame, body, joint, axis = np.argwhere(~finite)[0]
         raise DataError(
             f"clip {clip.name!r} has a value that is not finite at frame {frame}, body {body}, "
-            f"joint {layout.joints[joint]!r}: repair or leave out that clip"
+            f"joint {layout.joints[joint]!r} ({clip.coords[frame, body, joint, axis]}): repair or leave out that clip"
         )
     if not UNKNOWN <= clip.label < max(num_classes, 0):
         raise DataError(f"clip {clip.name!r} has label {clip.label}, but there are {num_classes} class names")

@@ -13,7 +13,8 @@ from crrl_fast.data.clip import Clip
 from crrl_fast.data.info import StoreInfo
 from crrl_fast.data.packing import Packer
 from crrl_fast.data.preprocess import Step
-from crrl_fast.data.recording import Recording
+from crrl_fast.data.recording import Recording, raise_problem
+from crrl_fast.data.store import Store
 from crrl_fast.data.writer import write_store
 from crrl_fast.errors import DataError
 
@@ -62,14 +63,30 @@ def write(
         DataError: no clip could be read, or, unless ``skip_bad``, something is wrong with one.
         CrrlError: the file cannot be written.
     """
-
-    def taken(clip: Clip) -> None:
-        findings.taken += 1
-        on_progress()
-
-    options = {"report": findings.report} if skip_bad else {}
+    report = findings.report if skip_bad else raise_problem
+    on_clip = _counting(findings, on_progress)
     with _quiet():
-        return write_store(path, recording, dataset=dataset, steps=steps, on_clip=taken, **options)
+        return write_store(path, recording, dataset=dataset, steps=steps, report=report, on_clip=on_clip)
+
+
+def load(
+    recording: Recording,
+    findings: Findings,
+    *,
+    dataset: str,
+    steps: Sequence[Step],
+    skip_bad: bool,
+    on_progress: Callable[[], None] = lambda: None,
+) -> Store:
+    """Return the store of a recording in memory, where ``write`` puts it on disk.
+
+    Raises:
+        DataError: no clip could be read, or, unless ``skip_bad``, something is wrong with one.
+    """
+    report = findings.report if skip_bad else raise_problem
+    on_clip = _counting(findings, on_progress)
+    with _quiet():
+        return Store.from_recording(recording, dataset=dataset, steps=steps, report=report, on_clip=on_clip)
 
 
 def check(
@@ -78,13 +95,15 @@ def check(
     """Read all clips of a recording that was opened with ``findings.report`` and note every problem; write nothing."""
     packer = Packer(dataset, recording.layout, len(recording.class_names), (), sink=lambda frames: None)
     with _quiet():
-        for clip in recording.clips:
-            try:
-                packer.add(clip)
-                findings.taken += 1
-            except DataError as problem:
-                findings.report(problem)
-            on_progress()
+        packer.add_all(recording.clips, findings.report, _counting(findings, on_progress))
+
+
+def _counting(findings: Findings, on_progress: Callable[[], None]) -> Callable[[Clip], None]:
+    def taken(clip: Clip) -> None:
+        findings.taken += 1
+        on_progress()
+
+    return taken
 
 
 def _quiet() -> np.errstate:

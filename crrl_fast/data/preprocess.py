@@ -164,6 +164,15 @@ def parse_steps(text: str) -> tuple[Step, ...]:
     return tuple(_parse_step(item.strip()) for item in text.split(","))
 
 
+def write_steps(steps: Sequence[Step]) -> str:
+    """Return the text that ``parse_steps`` reads back as ``steps``."""
+    texts = []
+    for step in steps:
+        values = asdict(step).values()  # type: ignore[call-overload]
+        texts.append("=".join((step.name, *map(str, values))))
+    return ",".join(texts) or "none"
+
+
 def describe_steps(steps: Sequence[Step]) -> list[dict[str, Any]]:
     """Return the JSON form in which a store records ``steps``."""
     return [{"step": step.name, **asdict(step)} for step in steps]  # type: ignore[call-overload]

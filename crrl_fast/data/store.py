@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from crrl_fast.data.info import METADATA_KEY, SPLIT_FIELDS, Split, StoreInfo, pa
 from crrl_fast.data.layouts import Layout, get_layout
 from crrl_fast.data.packing import Packer
 from crrl_fast.data.preprocess import Downsample, Frames, Step, apply_steps, describe_steps
-from crrl_fast.data.recording import Recording
+from crrl_fast.data.recording import Recording, Report, raise_problem
 from crrl_fast.data.tensor_file import ArrayTensor, TensorSource, digest, write_tensors
 from crrl_fast.data.writer import store_info
 from crrl_fast.errors import ConfigError, DataError
@@ -115,17 +115,24 @@ class Store:
         )
 
     @classmethod
-    def from_recording(cls, recording: Recording, *, dataset: str, steps: Sequence[Step] = ()) -> Store:
-        """Check, preprocess and pack clips in memory; ``writer.write_store`` does so on disk.
+    def from_recording(
+        cls,
+        recording: Recording,
+        *,
+        dataset: str,
+        steps: Sequence[Step] = (),
+        report: Report = raise_problem,
+        on_clip: Callable[[Clip], None] = lambda clip: None,
+    ) -> Store:
+        """Check, preprocess and pack clips in memory; ``writer.write_store``, with the same arguments, does so on disk.
 
         Raises:
-            DataError: there is no clip, a name stands twice, or a clip has another shape than (T >= 1, M, V, 3), a
-                value that is not finite, or a label without a class name.
+            DataError: there is no clip, or ``report`` raises: a name stands twice, or a clip has another shape than
+                (T >= 1, M, V, 3), a value that is not finite, or a label without a class name.
         """
         blocks: list[Frames] = []
         packer = Packer(dataset, recording.layout, len(recording.class_names), steps, blocks.append)
-        for clip in recording.clips:
-            packer.add(clip)
+        packer.add_all(recording.clips, report, on_clip)
         offsets, columns = packer.finish()
         store = cls(
             frames=torch.from_numpy(np.concatenate(blocks)).view(int(offsets[-1]), -1),

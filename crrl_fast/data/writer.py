@@ -13,7 +13,6 @@ from crrl_fast.data.packing import Packer
 from crrl_fast.data.preprocess import Frames, Step, describe_steps
 from crrl_fast.data.recording import Recording, Report, raise_problem
 from crrl_fast.data.tensor_file import ArrayTensor, FileTensor, TensorSource, digest, write_tensors
-from crrl_fast.errors import DataError
 from crrl_fast.files import replacing
 
 
@@ -50,13 +49,7 @@ def write_store(
             frames_file.write(frames.data)
 
         packer = Packer(dataset, recording.layout, len(recording.class_names), steps, sink)
-        for clip in recording.clips:
-            try:
-                packer.add(clip)
-            except DataError as problem:
-                report(problem)
-            else:
-                on_clip(clip)
+        packer.add_all(recording.clips, report, on_clip)
         offsets, columns = packer.finish()
         frames_file.flush()
         width = packer.bodies * recording.layout.num_joints * 3

@@ -12,17 +12,21 @@ from crrl_fast.errors import ConfigError
 from crrl_fast.models import ConcatEncoder, MotionEncoder
 
 # Inference needs no gradients, so batches may be larger than in training; beyond this there is nothing to gain.
-_BATCH_SIZE = 256
+BATCH_SIZE = 256
 
 
 @torch.no_grad()
-def extract_features(encoder: MotionEncoder | ConcatEncoder, clips: ResidentClips) -> Tensor:
+def extract_features(
+    encoder: MotionEncoder | ConcatEncoder, clips: ResidentClips, batch_size: int = BATCH_SIZE
+) -> Tensor:
     """Return the clip features (N, C) of ``clips`` in order, with the encoder in eval mode; its mode is restored."""
+    if not len(clips):
+        return torch.zeros(0, encoder.feature_size, device=clips.device)
     training = encoder.training
     encoder.eval()
     positions, features = [], []
     try:
-        for position, frames in clips.by_length(_BATCH_SIZE):
+        for position, frames in clips.by_length(batch_size):
             batch = clips.batch(position, frames)
             positions.append(position)
             features.append(encoder(batch.coords, batch.lengths).feature)

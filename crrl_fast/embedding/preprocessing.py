@@ -1,0 +1,82 @@
+"""What still has to be done to a store before the encoder of a run may see it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch.nn.functional as F
+
+from crrl_fast.data.frame_format import FrameFormat
+from crrl_fast.data.preprocess import Downsample, Step, steps_from_record, write_steps
+from crrl_fast.data.store import Store
+from crrl_fast.embedding.clips import check_layout
+from crrl_fast.errors import DataError
+
+
+def fit_store(store: Store, frames: FrameFormat, steps: Sequence[Step]) -> Store:
+    """Return a store as the encoder of a run saw its own: absent bodies added, and the steps that are missing applied.
+
+    Args:
+        store: with other clips, of the same layout.
+        frames: the format of the frames that the run was trained on, before the recipe's own steps.
+        steps: all that was done to the raw clips, in order, the recipe's own included.
+
+    Raises:
+        DataError: the store has another layout or more bodies, or was preprocessed in another way.
+    """
+    check_layout(store.info.dataset, store.layout, frames.layout)
+    if store.info.bodies > frames.bodies:
+        raise DataError(
+            f"data set {store.info.dataset!r} has {store.info.bodies} bodies a frame, but the run was trained on "
+            f"{frames.bodies}: keep at most that many of each clip"
+        )
+    missing = missing_steps(store, steps, steps_from_record(frames.preprocessing))
+    extra = frames.width - store.frames.shape[1]
+    if extra:
+        store = replace(store, frames=F.pad(store.frames, (0, extra)), info=replace(store.info, bodies=frames.bodies))
+    return store.processed(missing)
+
+
+def missing_steps(store: Store, steps: Sequence[Step], prepared: Sequence[Step]) -> tuple[Step, ...]:
+    """Return which of ``steps`` a store still lacks: all if it is raw, none if all are recorded in it.
+
+    Down-sampling that no clip is long enough for counts for nothing, whether recorded or not.
+
+    Args:
+        store: what was done to it is in ``store.info.preprocessing``.
+        steps: all that was done to the clips that the encoder was trained on, in order.
+        prepared: those of them that `crrl-fast prepare` did, for the message.
+
+    Raises:
+        DataError: what was done to the store is not how ``steps`` begins.
+    """
+    recorded = steps_from_record(store.info.preprocessing)
+    longest = _longest_raw(store, recorded)
+    done, wanted = _effective(recorded, longest), _effective(steps, longest)
+    if wanted[: len(done)] != done:
+        raise DataError(
+            f"data set {store.info.dataset!r} was preprocessed with {write_steps(recorded)}, but what the encoder was "
+            f"trained on with {write_steps(steps)}: prepare it with --preprocess {write_steps(prepared)}"
+        )
+    return wanted[len(done) :]
+
+
+def _longest_raw(store: Store, recorded: Sequence[Step]) -> float:
+    """Return how many frames the longest clip had before any step; infinity where it may have been cut."""
+    longest = int(store.lengths.max()) if len(store) else 0
+    may_be_cut = any(isinstance(step, Downsample) and longest >= step.max_frames for step in recorded)
+    return math.inf if may_be_cut else longest
+
+
+def _effective(steps: Sequence[Step], longest: float) -> tuple[Step, ...]:
+    """Return ``steps`` without down-sampling that leaves clips of at most ``longest`` frames as they are."""
+    kept = []
+    for step in steps:
+        if isinstance(step, Downsample):
+            if step.max_frames >= longest:
+                continue
+            longest = step.max_frames
+        kept.append(step)
+    return tuple(kept)
