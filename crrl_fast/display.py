@@ -4,12 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 _REDRAW_SECONDS = 0.1
+
+Counting = Callable[[str, int | None], AbstractContextManager[Callable[[int], None]]]
+"""Shows how far a job is: gets what is done and the total; gives a function that takes the count so far."""
+
+
+def uncounted(what: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
+    """Show nothing."""
+    return nullcontext(lambda count: None)
+
+
+def adding(progress: Callable[[int], None]) -> Callable[[int], None]:
+    """Return a function that takes what each step adds to the count that ``progress`` takes."""
+    count = 0
+
+    def add(more: int) -> None:
+        nonlocal count
+        count += more
+        progress(count)
+
+    return add
 
 
 @contextmanager

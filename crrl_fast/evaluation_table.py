@@ -24,7 +24,7 @@ def render(record: Record) -> Table:
 
 def summary(records: Sequence[Record]) -> Table:
     """Lay records of the same encoders out, one protocol a line."""
-    table = Table(title=_encoder(records[0]), title_style="", caption_style="")
+    table = Table(title=Text(_encoder(records[0])), title_style="", caption_style="")
     table.caption = "percent of the test clips; the last epoch, not the best, is the result"
     table.add_column("protocol")
     table.add_column("accuracy", justify="right")
@@ -58,7 +58,7 @@ def _encoder(record: Record) -> str:
 
 
 def _results(record: Record) -> Iterator[tuple[str, str]]:
-    yield "accuracy", _percent(record["accuracy"])
+    yield f"{record['evaluation']} accuracy", _percent(record["accuracy"])
     yield "mean of classes", _percent(class_mean(record["per_class"]))
     ranked = sorted(
         (value, name)

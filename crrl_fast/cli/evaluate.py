@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +13,7 @@ from crrl_fast.cli.common import (
     DataOption,
     DeviceOption,
     EncoderOption,
+    console,
     numbers_in,
     print_line,
     print_wide,
@@ -132,24 +135,44 @@ def run_protocol(
     json_file: Path | None,
 ) -> None:
     """Run ``protocol`` as the options of its command say, print the record and where it was written."""
+    shares, evaluations = _open(runs, encoder, weights, split, data, device)
+    print_evaluation(evaluations, protocol, shares, json_file)
+
+
+def print_evaluation(
+    evaluations: Sequence[RunEvaluation], protocol: Protocol, shares: tuple[float, ...], json_file: Path | None
+) -> None:
+    """Run ``protocol``, print the record and where it was written."""
     from crrl_fast.evaluation import evaluate
     from crrl_fast.evaluation_table import render
 
-    shares, evaluations = _open(runs, encoder, weights, split, data, device)
     record = evaluate(evaluations, protocol, weights=shares, json_file=json_file)
     print_wide(render(record))
     print_line(f"written to {record['file']}")
+
+
+def shares_of(weights: str | None, runs: list[Path]) -> tuple[float, ...]:
+    """Return the weight of each run in the fusion.
+
+    Raises:
+        ConfigError: the weights are unusable.
+    """
+    from crrl_fast.evaluation.protocol import fusion_weights
+
+    return fusion_weights(None if weights is None else numbers_in(weights, "--weights"), len(runs))
 
 
 def _open(
     runs: list[Path], encoder: str | None, weights: str | None, split: str | None, data: str | None, device: str
 ) -> tuple[tuple[float, ...], list[RunEvaluation]]:
     from crrl_fast.device import resolve_device
+    from crrl_fast.display import counting
     from crrl_fast.evaluation import RunEvaluation
-    from crrl_fast.evaluation.protocol import fusion_weights
     from crrl_fast.run import RunFolder
 
-    shares = fusion_weights(None if weights is None else numbers_in(weights, "--weights"), len(runs))
-    where = resolve_device(device)
-    folders = map(RunFolder.open, runs)
-    return shares, [RunEvaluation.open(folder, encoder, data=data, split=split, device=where) for folder in folders]
+    shares = shares_of(weights, runs)
+    where, shown = resolve_device(device), partial(counting, console)
+    return shares, [
+        RunEvaluation.open(folder, encoder, data=data, split=split, device=where, counting=shown)
+        for folder in map(RunFolder.open, runs)
+    ]

@@ -56,6 +56,8 @@ class ResidentClips:
     def __init__(self, store: Store, index: Tensor, frames: Tensor) -> None:
         device = frames.device
         self.device = device
+        self._store = store
+        self._index = index
         self.labels = store.labels[index].to(device)
         self._frames = frames
         self._offsets = store.offsets.to(device)
@@ -76,6 +78,10 @@ class ResidentClips:
     def longest(self) -> int:
         """Frames of the longest clip."""
         return int(self._host_lengths.max())
+
+    def subset(self, position: Tensor) -> ResidentClips:
+        """Return the clips at ``position`` ((B) int64 on the host); they share the frames on the device."""
+        return ResidentClips(self._store, self._index[position], self._frames)
 
     def batch(self, position: Tensor, frames: int | None = None) -> Batch:
         """Return clips as they are, padded to ``frames``.

@@ -10,6 +10,7 @@ import torch
 from crrl_fast.data.batches import ResidentClips
 from crrl_fast.data.catalog import open_data
 from crrl_fast.data.store import Store
+from crrl_fast.display import Counting, uncounted
 from crrl_fast.errors import ConfigError
 from crrl_fast.evaluation.features import FeatureSet
 from crrl_fast.models import ConcatEncoder, MotionEncoder
@@ -59,7 +60,7 @@ class LabelledSplit:
         untrained = ((tested > 0) & (trained == 0)).nonzero().flatten().tolist()
         if untrained:
             clips = int(tested[untrained[0]])
-            others = f" (and so {len(untrained) - 1} other classes)" if len(untrained) > 1 else ""
+            others = f" (and so {len(untrained) - 1} more)" if len(untrained) > 1 else ""
             raise ConfigError(
                 f"{where}: class {self.class_names[untrained[0]]!r} has {clips} test "
                 f"{'clip' if clips == 1 else 'clips'} but no training clip in split {self.split!r}{others}: "
@@ -98,20 +99,25 @@ class RunEvaluation:
         run: the run folder.
         encoder: a finished stage, ``concat`` or ``random``; None is the run's own choice.
         clips: what to evaluate on; ``open`` takes the run's own data set.
+        counting: shows how far a long job is.
 
     Attributes:
         run: the run folder.
         encoder: name of the encoder.
         clips: what it is evaluated on.
+        counting: see above.
 
     Raises:
         ConfigError: no encoder is named and the run has none.
     """
 
-    def __init__(self, run: RunFolder, encoder: str | None, clips: LabelledSplit) -> None:
+    def __init__(
+        self, run: RunFolder, encoder: str | None, clips: LabelledSplit, counting: Counting = uncounted
+    ) -> None:
         self.run = run
         self.encoder = encoder or run.default_encoder()
         self.clips = clips
+        self.counting = counting
 
     @classmethod
     def open(
@@ -122,6 +128,7 @@ class RunEvaluation:
         data: str | None = None,
         split: str | None = None,
         device: torch.device | None = None,
+        counting: Counting = uncounted,
     ) -> RunEvaluation:
         """Evaluate an encoder on the data set that its run was trained on.
 
@@ -131,6 +138,7 @@ class RunEvaluation:
             data: path of the store where it has moved; None is the path that the run recorded.
             split: None is the split that the run was trained on.
             device: where features are extracted and probed; None is the CPU.
+            counting: shows how far a long job is.
 
         Raises:
             ConfigError: the encoder has no checkpoint, the store is another, or cannot be evaluated on (see
@@ -141,7 +149,8 @@ class RunEvaluation:
         store, path = open_data(data or run.config.data)
         run.check_data(store, path)
         clips = store.processed(run.config.recipe.steps())
-        return cls(run, encoder, LabelledSplit(clips, split or run.config.split, path, device or torch.device("cpu")))
+        device = device or torch.device("cpu")
+        return cls(run, encoder, LabelledSplit(clips, split or run.config.split, path, device), counting)
 
     @property
     def stream(self) -> str:

@@ -8,14 +8,13 @@ from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from crrl_fast.errors import ConfigError
 from crrl_fast.evaluation.context import RunEvaluation
 from crrl_fast.evaluation.features import FeatureSet
 from crrl_fast.evaluation.outcome import Outcome
 from crrl_fast.evaluation.protocol import Finding, Protocol
-from crrl_fast.evaluation.similarity import similarities, unit_features
+from crrl_fast.evaluation.similarity import nearest, similarities, unit_features
 
 
 @dataclass(frozen=True)
@@ -86,9 +85,9 @@ def nearest_neighbours(features: FeatureSet, k: int = 1) -> Outcome:
         raise ConfigError(f"nearest neighbours: k is {k}, but there are only {len(features.train)} training clips")
     scores = []
     for similarity in similarities(features.test, features.train):
-        nearest = similarity.argmax(dim=1, keepdim=True) if k == 1 else _ranking_keys(similarity).topk(k, dim=1).indices
-        votes = F.one_hot(features.train_labels[nearest], features.num_classes).double()
-        likeness = (1 + similarity.gather(1, nearest).double()) / 2
+        voters = nearest(similarity, k)
+        votes = F.one_hot(features.train_labels[voters], features.num_classes).double()
+        likeness = (1 + similarity.gather(1, voters).double()) / 2
         scores.append(((1 + likeness / (k + 1)).unsqueeze(2) * votes).sum(dim=1) / (k + 1))
     return Outcome(torch.cat(scores), features.test_labels)
 
@@ -96,14 +95,3 @@ def nearest_neighbours(features: FeatureSet, k: int = 1) -> Outcome:
 def nearest_neighbour_accuracy(features: FeatureSet) -> float:
     """Return the share of test clips whose most similar training clip (cosine) has their label, in percent."""
     return nearest_neighbours(unit_features([features], [1.0])).accuracy
-
-
-def _ranking_keys(similarity: Tensor) -> Tensor:
-    """Return int64 keys that rank as float32 ``similarity`` (Q, N) does, and equals by position, the first highest.
-
-    ``topk`` promises no order of equals; no two keys of a row are equal.
-    """
-    bits = (similarity + 0.0).view(torch.int32)  # 0 and -0 are equal, but not in their bits
-    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)  # the bits of negative floats count downwards
-    position = torch.arange(similarity.shape[1], device=similarity.device)
-    return (ordered.long() << 32) - position

@@ -169,6 +169,8 @@ def _encoders(evaluations: Sequence[RunEvaluation]) -> str:
 
 def _default_file(protocol: Protocol, first: RunEvaluation, encoder: str) -> Path:
     parts = [protocol.name, encoder]
+    if first.clips.store.info.dataset != first.run.config.dataset:
+        parts.append(first.clips.store.info.dataset)
     if first.run.config.split not in (None, first.clips.split):
         parts.append(first.clips.split)
     return first.run.path / "eval" / f"{'-'.join(parts)}.json"

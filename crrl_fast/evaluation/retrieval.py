@@ -15,7 +15,7 @@ from crrl_fast.evaluation.context import RunEvaluation
 from crrl_fast.evaluation.features import FeatureSet
 from crrl_fast.evaluation.outcome import Outcome
 from crrl_fast.evaluation.protocol import Finding, Protocol
-from crrl_fast.evaluation.similarity import similarities, unit_features
+from crrl_fast.evaluation.similarity import ranking, similarities, unit_features
 
 GALLERIES = ("train", "test")
 
@@ -132,7 +132,7 @@ def rank(features: FeatureSet, *, leave_one_out: bool = False) -> Ranking:
         query = torch.arange(start, start + len(similarity), device=similarity.device)
         if leave_one_out:
             similarity.scatter_(1, query[:, None], -torch.inf)
-        order = similarity.argsort(dim=1, descending=True, stable=True)
+        order = ranking(similarity)
         found = labels[order[:, :-1] if leave_one_out else order]
         parts.append(_measure(found, features.test_labels[query]))
         start += len(similarity)

@@ -7,6 +7,7 @@ from pathlib import Path
 from crrl_fast.data.layouts.description import read_layout
 from crrl_fast.data.layouts.known import CMU31, COCO17, KINECT20, LAYOUTS, MEDIAPIPE33, NTU25, OPENPOSE18, get_layout
 from crrl_fast.data.layouts.layout import Layout
+from crrl_fast.data.layouts.mapping import JointMapping, map_joints
 from crrl_fast.data.layouts.record import layout_from_record, layout_record
 
 __all__ = [
@@ -17,10 +18,12 @@ __all__ = [
     "MEDIAPIPE33",
     "NTU25",
     "OPENPOSE18",
+    "JointMapping",
     "Layout",
     "get_layout",
     "layout_from_record",
     "layout_record",
+    "map_joints",
     "read_layout",
     "resolve_layout",
 ]

@@ -1,0 +1,228 @@
+"""`eval finetune`, `eval semi` and `eval transfer`: the protocols that train the encoder with labels."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from crrl_fast.cli.common import (
+    DataOption,
+    DeviceOption,
+    EncoderOption,
+    console,
+    numbers_in,
+    whole_numbers_in,
+)
+from crrl_fast.cli.evaluate import (
+    JsonOption,
+    RunsArgument,
+    SplitOption,
+    WeightsOption,
+    print_evaluation,
+    run_protocol,
+    shares_of,
+)
+from crrl_fast.errors import ConfigError
+
+if TYPE_CHECKING:
+    from crrl_fast.evaluation import Tuning
+
+# The defaults that are shown are those of ``Tuning``, which applies them.
+EpochsOption = Annotated[int | None, typer.Option(help="Passes over the training clips.", show_default="40")]
+BatchSizeOption = Annotated[int | None, typer.Option(help="Clips a step.", show_default="32")]
+LrOption = Annotated[float | None, typer.Option(help="Learning rate of the classifier.", show_default="0.1")]
+EncoderLrOption = Annotated[
+    float | None, typer.Option(help="Learning rate of the encoder; 0 freezes it.", show_default="0.1")
+]
+ScheduleOption = Annotated[
+    str | None, typer.Option(help="cosine: both rates fall to 0; step: they fall by --decay.", show_default="cosine")
+]
+MilestonesOption = Annotated[
+    str | None,
+    typer.Option(help="Epochs after which they do.", show_default="after half and three quarters of the epochs"),
+]
+DecayOption = Annotated[float | None, typer.Option(help="The factor by which they do.", show_default="0.1")]
+WarmupOption = Annotated[int | None, typer.Option(help="Epochs in which both rates rise.", show_default="0")]
+MomentumOption = Annotated[float | None, typer.Option(help="Of SGD.", show_default="0.9")]
+WeightDecayOption = Annotated[float | None, typer.Option(help="L2 penalty.", show_default="0.0001")]
+ClipGradNormOption = Annotated[
+    float | None, typer.Option(help="Largest norm of the gradient; 0: any.", show_default="5")
+]
+PrecisionOption = Annotated[str | None, typer.Option(help="fp32 or bf16.", show_default="fp32")]
+LengthBucketsOption = Annotated[
+    int | None, typer.Option(help="Batches whose clips are cut anew by length; 0: none.", show_default="0")
+]
+SeedOption = Annotated[int, typer.Option(help="Of the classifier's weights, dropout, shuffling and draws.")]
+
+
+def finetune(
+    runs: RunsArgument,
+    encoder: EncoderOption = None,
+    weights: WeightsOption = None,
+    split: SplitOption = None,
+    epochs: EpochsOption = None,
+    batch_size: BatchSizeOption = None,
+    lr: LrOption = None,
+    encoder_lr: EncoderLrOption = None,
+    schedule: ScheduleOption = None,
+    milestones: MilestonesOption = None,
+    decay: DecayOption = None,
+    warmup: WarmupOption = None,
+    momentum: MomentumOption = None,
+    weight_decay: WeightDecayOption = None,
+    clip_grad_norm: ClipGradNormOption = None,
+    precision: PrecisionOption = None,
+    length_buckets: LengthBucketsOption = None,
+    seed: SeedOption = 0,
+    data: DataOption = None,
+    device: DeviceOption = "auto",
+    json_file: JsonOption = None,
+) -> None:
+    """Train encoder and classifier with all labels; the last epoch's accuracy is the result."""
+    from crrl_fast.evaluation import FineTune
+
+    tuning = _tuning(
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        encoder_lr=encoder_lr,
+        schedule=schedule,
+        milestones=milestones,
+        decay=decay,
+        warmup=warmup,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        clip_grad_norm=clip_grad_norm,
+        precision=precision,
+        length_buckets=length_buckets,
+        seed=seed,
+    )
+    run_protocol(FineTune(tuning), runs, encoder, weights, split, data, device, json_file)
+
+
+def semi(
+    runs: RunsArgument,
+    encoder: EncoderOption = None,
+    weights: WeightsOption = None,
+    split: SplitOption = None,
+    percent: Annotated[str, typer.Option(help="Of the training clips of each class, at least one.")] = "1,5,10,20",
+    draws: Annotated[int, typer.Option(help="Random parts of each size.")] = 5,
+    min_steps: Annotated[int, typer.Option(help="Small parts get more epochs, until there are so many steps.")] = 100,
+    frozen: Annotated[
+        bool, typer.Option("--frozen", help="Linear probe on the frozen feature instead of fine-tuning.")
+    ] = False,
+    epochs: EpochsOption = None,
+    batch_size: BatchSizeOption = None,
+    lr: LrOption = None,
+    encoder_lr: EncoderLrOption = None,
+    schedule: ScheduleOption = None,
+    milestones: MilestonesOption = None,
+    decay: DecayOption = None,
+    warmup: WarmupOption = None,
+    momentum: MomentumOption = None,
+    weight_decay: WeightDecayOption = None,
+    clip_grad_norm: ClipGradNormOption = None,
+    precision: PrecisionOption = None,
+    length_buckets: LengthBucketsOption = None,
+    seed: SeedOption = 0,
+    data: DataOption = None,
+    device: DeviceOption = "auto",
+    json_file: JsonOption = None,
+) -> None:
+    """Train with labels for a few percent of the clips, drawn several times; mean and spread of the last epoch."""
+    from crrl_fast.evaluation import LinearProbe, SemiSupervised
+
+    settings: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "encoder_lr": encoder_lr,
+        "schedule": schedule,
+        "milestones": milestones,
+        "decay": decay,
+        "warmup": warmup,
+        "momentum": momentum,
+        "weight_decay": weight_decay,
+        "clip_grad_norm": clip_grad_norm,
+        "precision": precision,
+        "length_buckets": length_buckets,
+    }
+    if frozen:
+        given = [f"--{name.replace('_', '-')}" for name, value in settings.items() if value is not None]
+        if given:
+            raise ConfigError(f"--frozen trains as `eval linear` does by default, so {', '.join(given)} has no effect")
+    trainer = LinearProbe(seed=seed) if frozen else _tuning(**settings, seed=seed)
+    protocol = SemiSupervised(trainer, numbers_in(percent, "--percent"), draws, min_steps)
+    run_protocol(protocol, runs, encoder, weights, split, data, device, json_file)
+
+
+def transfer(
+    runs: RunsArgument,
+    to: Annotated[str, typer.Option(help="The data set to fine-tune on: a name or the path of a store.")],
+    encoder: EncoderOption = None,
+    weights: WeightsOption = None,
+    to_split: Annotated[str | None, typer.Option(help="A split of it; default: its first.")] = None,
+    map_joints: Annotated[
+        bool,
+        typer.Option("--map-joints", help="Map another joint layout through common joints; leave out further bodies."),
+    ] = False,
+    epochs: EpochsOption = None,
+    batch_size: BatchSizeOption = None,
+    lr: LrOption = None,
+    encoder_lr: EncoderLrOption = None,
+    schedule: ScheduleOption = None,
+    milestones: MilestonesOption = None,
+    decay: DecayOption = None,
+    warmup: WarmupOption = None,
+    momentum: MomentumOption = None,
+    weight_decay: WeightDecayOption = None,
+    clip_grad_norm: ClipGradNormOption = None,
+    precision: PrecisionOption = None,
+    length_buckets: LengthBucketsOption = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    json_file: JsonOption = None,
+) -> None:
+    """Fine-tune on another data set than the run was pretrained on."""
+    from crrl_fast.device import resolve_device
+    from crrl_fast.display import counting
+    from crrl_fast.evaluation import Transfer, TransferEvaluation
+    from crrl_fast.run import RunFolder
+
+    tuning = _tuning(
+        epochs=epochs,
+        batch_size=batch_size,
+        lr=lr,
+        encoder_lr=encoder_lr,
+        schedule=schedule,
+        milestones=milestones,
+        decay=decay,
+        warmup=warmup,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        clip_grad_norm=clip_grad_norm,
+        precision=precision,
+        length_buckets=length_buckets,
+        seed=seed,
+    )
+    shares, where = shares_of(weights, runs), resolve_device(device)
+    opened = partial(
+        TransferEvaluation.onto,
+        to=to,
+        split=to_split,
+        map_joints=map_joints,
+        device=where,
+        counting=partial(counting, console),
+    )
+    print_evaluation([opened(RunFolder.open(run), encoder) for run in runs], Transfer(tuning), shares, json_file)
+
+
+def _tuning(*, milestones: str | None, **settings: Any) -> Tuning:  # noqa: ANN401 - None, or of the setting's type
+    from crrl_fast.evaluation import Tuning
+
+    given = {name: value for name, value in settings.items() if value is not None}
+    if milestones is not None:
+        given["milestones"] = whole_numbers_in(milestones, "--milestones")
+    return Tuning(**given)
