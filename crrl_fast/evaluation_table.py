@@ -32,8 +32,12 @@ def summary(records: Sequence[Record]) -> Table:
     table.add_column("and", overflow="fold")
     for record in records:
         also = "; ".join(f"{name} {value}" for name, value in _also(record))
+        target = f" to {record['dataset']}" if "from" in record else ""
         table.add_row(
-            record["evaluation"], _percent(record["accuracy"]), _percent(class_mean(record["per_class"])), Text(also)
+            Text(record["evaluation"] + target),
+            _percent(record["accuracy"]),
+            _percent(class_mean(record["per_class"])),
+            Text(also),
         )
     return table
 
@@ -46,6 +50,8 @@ def class_mean(per_class: Sequence[float | None]) -> float:
 
 def _subject(record: Record) -> Iterator[tuple[str, str]]:
     yield "data set", f"{record['dataset']}, split {record['split']}"
+    if "from" in record:
+        yield "pretrained on", str(record["from"]["dataset"])
     yield "clips", f"{record['train_clips']:,} training, {record['test_clips']:,} test"
     yield "encoder", _encoder(record)
     for one in record.get("streams", ()):
@@ -79,6 +85,9 @@ def _also(record: Record) -> Iterator[tuple[str, str]]:
         yield f"recall@{k}", _percent(value)
     if record.get("queries_left_out"):
         yield "left out", f"{record['queries_left_out']} test clips, whose class has no other clip in the gallery"
+    for fraction in record.get("fractions", ()):
+        spread = "" if fraction["std"] is None else f" ± {fraction['std']:.1f}"
+        yield f"{fraction['percent']:g} % of labels", f"{fraction['mean']:.1f}{spread} %"
     if "best_accuracy" in record:
         yield "best epoch, on test", _percent(record["best_accuracy"])
 
