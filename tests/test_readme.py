@@ -35,6 +35,15 @@ def test_commands_exist():
     assert set(shown) <= known
 
 
+def test_every_protocol_is_in_the_table_of_protocols():
+    import typer.main
+
+    from crrl_fast.cli import app
+
+    table = re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE)
+    assert set(typer.main.get_command(app).commands["eval"].commands) <= set(table)
+
+
 def test_every_reader_is_in_the_table_of_layouts():
     from crrl_fast.data.readers import READERS
 

@@ -5,11 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from crrl_fast.data.fitting import fit_store, missing_steps
 from crrl_fast.data.frame_format import FrameFormat
 from crrl_fast.data.layouts import KINECT20
 from crrl_fast.data.preprocess import Bone, Center, Downsample, Motion, Rotate, Scale, describe_steps, write_steps
 from crrl_fast.data.store import Store
-from crrl_fast.embedding.preprocessing import fit_store, missing_steps
 from crrl_fast.errors import DataError
 from tests.conftest import random_walks
 
