@@ -134,7 +134,7 @@ def main() -> None:
     store = crrl_fast.Store.from_arrays(clips, layout="mediapipe33", dataset="videos", fps=FPS, steps=DEFAULT_STEPS)
     run = crrl_fast.pretrain(store, epochs=options.epochs, hidden_size=64, batch_size=16)
 
-    embedder = crrl_fast.load(run.path)
+    embedder = crrl_fast.load(run)
     gallery = unit(embedder.encode(clips))  # the run's own preprocessing is applied: clips go in as they are
     new = [action for action in ACTIONS for _ in range(5)]
     features = unit(embedder.encode([to_clip(*generated_video(action, rng)) for action in new]))
