@@ -46,7 +46,7 @@ def pretrain(
         **overrides: fields of the recipe: ``epochs=20``, ``lr=0.1``, ...
 
     Returns:
-        The run folder: ``run.path``, ``run.config``, ``run.load_encoder(run.default_encoder())``.
+        The run folder: ``RunEvaluation.open(run)`` of ``crrl_fast.evaluation`` evaluates it, ``load(run)`` embeds.
 
     Raises:
         ConfigError: an argument is unknown or out of range, or the split or the run folder is not usable.
@@ -73,11 +73,11 @@ def pretrain(
     return run_pretraining(request, Console(quiet=quiet))
 
 
-def load(run: str | Path, encoder: str | None = None, device: str = "auto") -> Embedder:
+def load(run: str | Path | RunFolder, encoder: str | None = None, device: str = "auto") -> Embedder:
     """Load an encoder of a run: ``load(run).encode(arrays)`` are the features of one's own clips.
 
     Args:
-        run: a run folder that pretraining wrote.
+        run: what ``pretrain`` returned, or the path of a run folder.
         encoder: a finished stage (``ser``, ``cml``, ``inf``, ``joint``), ``concat`` for those of ``ser`` and ``cml``
             side by side, or ``random`` for an untrained one; None is that of the run's fusion.
         device: where clips are encoded: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
@@ -89,4 +89,5 @@ def load(run: str | Path, encoder: str | None = None, device: str = "auto") -> E
     from crrl_fast.embedding import Embedder
     from crrl_fast.run import RunFolder
 
-    return Embedder.of_run(RunFolder.open(Path(run)), encoder, resolve_device(device))
+    folder = run if isinstance(run, RunFolder) else RunFolder.open(Path(run))
+    return Embedder.of_run(folder, encoder, resolve_device(device))

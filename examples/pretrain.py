@@ -25,5 +25,5 @@ for encoder in ("random", run.default_encoder()):
         print(f"{encoder}, {protocol.name}: {evaluate(evaluation, protocol)['accuracy']:.1f} %")
 
 store, _ = open_data("demo")
-features = crrl_fast.load(run.path).encode([store.clip(i) for i in range(5)])
+features = crrl_fast.load(run).encode([store.clip(i) for i in range(5)])
 print(f"{run.path}: features of 5 clips {features.shape}")

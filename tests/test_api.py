@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import crrl_fast
@@ -65,6 +66,8 @@ def test_a_store_in_memory_becomes_a_run_that_can_be_evaluated_from_anywhere(tin
     monkeypatch.chdir("/")
     reopened = RunFolder.open(absolute)
     assert reopened.config.data == str(absolute / "data/store.safetensors")
+    clips = [tiny_store.clip(i).numpy() for i in range(3)]
+    assert np.array_equal(crrl_fast.load(reopened).encode(clips), crrl_fast.load(absolute, "inf").encode(clips))
     record = evaluate(RunEvaluation.open(reopened), NearestNeighbours())
     assert (record["train_clips"], record["test_clips"], record["encoder"]) == (16, 8, "inf")
     assert record["accuracy"] == records(absolute)[-1]["knn"]

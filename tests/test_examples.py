@@ -60,10 +60,10 @@ def test_moco_ops(run_example):
 def test_embed_mediapipe(run_example, tmp_path):
     printed = run_example("embed_mediapipe.py", "--epochs", 4)
     answers = re.findall(r"^new video, ([\w ]+): most like video (\d+), ([\w ]+)$", printed, re.MULTILINE)
-    assert len(answers) == 15
+    assert len(answers) == 20
     right = sum(action == nearest for action, _, nearest in answers)
-    assert right >= 13  # chance: 5
-    assert f"{right} of 15 right" in printed
+    assert right >= 12  # chance: 4
+    assert f"{right} of 20 right" in printed
     (folder,) = (tmp_path / "runs").iterdir()
     frames = RunFolder.open(folder).config.frames
     assert (frames.layout.name, frames.bodies) == ("mediapipe33", 1)
