@@ -12,6 +12,7 @@ from crrl_fast.cli.common import INTERRUPTED, USER_ERROR, fail
 from crrl_fast.cli.data import inspect_data, prepare
 from crrl_fast.cli.doctor import doctor
 from crrl_fast.cli.evaluate import eval_app
+from crrl_fast.cli.export import export
 from crrl_fast.cli.pretrain import pretrain
 from crrl_fast.errors import CrrlError
 
@@ -27,6 +28,7 @@ app.command()(prepare)
 app.command("inspect")(inspect_data)
 app.command()(pretrain)
 app.add_typer(eval_app, name="eval")
+app.command()(export)
 app.add_typer(bench_app, name="bench")
 app.command()(doctor)
 
