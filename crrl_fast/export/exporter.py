@@ -78,7 +78,7 @@ def export_encoder(
         raise ConfigError(f"no format to export to: choose from {', '.join(FORMATS)}")
     run = run if isinstance(run, RunFolder) else RunFolder.open(Path(run))
     folder = run.path / "export" if out is None else Path(out)
-    if (folder / CONFIG_FILE).exists():
+    if any(folder.glob(CONFIG_FILE)):  # unlike exists(), it leaves a folder that cannot be read to the writing below
         raise ConfigError(f"{folder}: a run folder, whose checkpoints have such names: name another folder with --out")
     name = encoder or run.default_encoder()
     model = run.load_encoder(name).eval()

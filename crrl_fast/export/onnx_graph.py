@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 from onnx import helper, numpy_helper
@@ -99,10 +100,11 @@ def _add_gru(graph: _Graph, gru: RaggedGRU, x: str, steps: str) -> str:
     return x
 
 
-def _gates_for_onnx(weights: Tensor) -> np.ndarray[Any, np.dtype[Any]]:
+def _gates_for_onnx(weights: Tensor) -> npt.NDArray[np.float32]:
     """Reorder the gates r, z, n of PyTorch to z, r, n; weights (3H, ...)."""
     r, z, n = weights.chunk(3)
-    return torch.cat([z, r, n]).numpy()
+    reordered: npt.NDArray[np.float32] = torch.cat([z, r, n]).numpy()
+    return reordered
 
 
 def _assemble(graph: _Graph, metadata: Mapping[str, Any]) -> onnx.ModelProto:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ class PlainEncoder(nn.RNNBase):
             outputs = torch.cat(directions, dim=2)
         return summarize(torch.where(valid, outputs, 0), lengths, False, frames.dtype).mean
 
-    def _run(self, x: Tensor, cell: Any) -> Tensor:  # noqa: ANN401
+    def _run(self, x: Tensor, cell: Sequence[Tensor]) -> Tensor:
         state = x.new_zeros(1, x.shape[0], self.hidden_size)
         outputs: Tensor = _stand_in(x, state, list(cell), self.bias, 1, 0.0, False, False, True)[0]
         return outputs
