@@ -17,9 +17,9 @@ STAGES = ("ser", "cml", "inf")
 SIZES = [(1, 1), (1, 9), (5, 1), (6, 33)]
 
 
-def make_run(path: Path, stages: tuple[str, ...] = STAGES, layers: int = 2) -> RunFolder:
+def make_run(path: Path, stages: tuple[str, ...] = STAGES, layers: int = 2, hidden: int = 8) -> RunFolder:
     """Return a run whose stages have random weights of twice the usual spread."""
-    recipe = Recipe(hidden_size=8, layers=layers, stream="motion")
+    recipe = Recipe(hidden_size=hidden, layers=layers, stream="motion")
     frames = FrameFormat(get_layout("kinect20"), 1, ({"step": "center"},))
     config = RunConfig(
         data="mine.safetensors",
@@ -37,7 +37,7 @@ def make_run(path: Path, stages: tuple[str, ...] = STAGES, layers: int = 2) -> R
     run = RunFolder.create(path, config)
     for number, stage in enumerate(stages):
         torch.manual_seed(number)
-        module = nn.ModuleDict({"encoder": MotionEncoder(frames.width, 8, layers, 0.2)})
+        module = nn.ModuleDict({"encoder": MotionEncoder(frames.width, hidden, layers, 0.2)})
         with torch.no_grad():
             for parameter in module.parameters():
                 parameter.mul_(2)
