@@ -94,6 +94,9 @@ def evaluate(
         found, sentence = protocol.fuse(evaluations, findings, weights), f"{sentence}; {protocol.fusion_sentence}"
         streams = zip(evaluations, weights, findings, strict=True)
         fusion = {"streams": [_stream(*stream, protocol.measures) for stream in streams]}
+    trained = {_usual_split(one) for one in evaluations} - {first.clips.split}
+    if trained and first.clips.store.info.dataset == first.run.config.dataset:
+        sentence += f"; pretrained, without labels, on split {', '.join(sorted(trained))}"
     record = {
         "evaluation": protocol.name,
         "protocol": sentence,
@@ -167,12 +170,17 @@ def _encoders(evaluations: Sequence[RunEvaluation]) -> str:
     return "+".join(names) + (f"-fused-{'+'.join(streams)}" if len(streams) > 1 else "")
 
 
+def _usual_split(evaluation: RunEvaluation) -> str:
+    """Return the split that goes without saying: the one trained on, of another data set its first."""
+    config, info = evaluation.run.config, evaluation.clips.store.info
+    trained = config.split if info.dataset == config.dataset else None
+    return trained or next(iter(info.splits))
+
+
 def _default_file(protocol: Protocol, first: RunEvaluation, encoder: str) -> Path:
-    info, config = first.clips.store.info, first.run.config
-    parts, usual_split = [protocol.name, encoder], config.split
-    if info.dataset != config.dataset:
-        parts.append(info.dataset)
-        usual_split = None
-    if first.clips.split != (usual_split or next(iter(info.splits))):
+    parts = [protocol.name, encoder]
+    if first.clips.store.info.dataset != first.run.config.dataset:
+        parts.append(first.clips.store.info.dataset)
+    if first.clips.split != _usual_split(first):
         parts.append(first.clips.split)
     return first.run.path / "eval" / f"{'-'.join(parts)}.json"

@@ -116,8 +116,11 @@ def test_every_split_and_fusion_has_a_file_of_its_own(tiny_store, tmp_path):
     for encoder, split in ((None, None), ("ser", "xview"), ("ser", "other"), ("concat", None), ("random", None)):
         evaluate(RunEvaluation.open(run, encoder, split=split), NearestNeighbours())
     first = make_run(tmp_path / "first", path)
-    for split in (None, "xview", "other"):
-        evaluate(RunEvaluation.open(first, split=split), NearestNeighbours())
+    records = [
+        evaluate(RunEvaluation.open(first, split=split), NearestNeighbours()) for split in (None, "xview", "other")
+    ]
+    noted = ["pretrained, without labels, on split xview" in record["protocol"] for record in records]
+    assert noted == [False, False, True]
     assert sorted(file.name for file in (first.path / "eval").iterdir()) == ["knn-cml-other.json", "knn-cml.json"]
     evaluate([RunEvaluation.open(run), RunEvaluation.open(other)], NearestNeighbours())
     evaluate([RunEvaluation.open(run), RunEvaluation.open(run, "ser")], NearestNeighbours())
