@@ -32,8 +32,12 @@ def summary(records: Sequence[Record]) -> Table:
     table.add_column("and", overflow="fold")
     for record in records:
         also = "; ".join(f"{name} {value}" for name, value in _also(record))
+        target = f" to {record['dataset']}" if "from" in record else ""
         table.add_row(
-            record["evaluation"], _percent(record["accuracy"]), _percent(class_mean(record["per_class"])), Text(also)
+            Text(record["evaluation"] + target),
+            _percent(record["accuracy"]),
+            _percent(class_mean(record["per_class"])),
+            Text(also),
         )
     return table
 
@@ -46,11 +50,25 @@ def class_mean(per_class: Sequence[float | None]) -> float:
 
 def _subject(record: Record) -> Iterator[tuple[str, str]]:
     yield "data set", f"{record['dataset']}, split {record['split']}"
+    if "from" in record:
+        yield "pretrained on", str(record["from"]["dataset"])
     yield "clips", f"{record['train_clips']:,} training, {record['test_clips']:,} test"
     yield "encoder", _encoder(record)
+    yield from _fitting(record.get("to", {}))
     for one in record.get("streams", ()):
         result = ", ".join(f"{measure} {_percent(one[measure])}" for measure in ("accuracy", "map") if measure in one)
         yield f"{one['stream']} stream", f"{one['encoder']} of {one['run']}, weight {one['weight']:g}: {result}"
+
+
+def _fitting(target: Record) -> Iterator[tuple[str, str]]:
+    """Yield how clips were made to fit a run that was trained on others."""
+    mapping = target.get("mapped_joints")
+    if mapping:
+        shared, filled = len(mapping["shared"]), len(mapping["filled"])
+        rest = f", {filled} filled from the nearest" if filled else ""
+        yield "joints", f"{mapping['from']} mapped to {mapping['to']}: {shared} of {shared + filled} shared{rest}"
+    if target and target["bodies_taken"] < target["bodies"]:
+        yield "bodies", f"the first {target['bodies_taken']} of {target['bodies']}"
 
 
 def _encoder(record: Record) -> str:
@@ -79,6 +97,13 @@ def _also(record: Record) -> Iterator[tuple[str, str]]:
         yield f"recall@{k}", _percent(value)
     if record.get("queries_left_out"):
         yield "left out", f"{record['queries_left_out']} test clips, whose class has no other clip in the gallery"
+    for fraction in record.get("fractions", ()):
+        spread = "" if fraction["std"] is None else f" ± {fraction['std']:.1f}"
+        span = f"{fraction['min']:.1f} to {fraction['max']:.1f}"
+        yield (
+            f"{fraction['percent']:g} % of labels",
+            f"{fraction['mean']:.1f}{spread} % ({span}; {fraction['clips']} clips)",
+        )
     if "best_accuracy" in record:
         yield "best epoch, on test", _percent(record["best_accuracy"])
 

@@ -30,9 +30,18 @@ def test_commands_exist():
             yield from names(command, (*prefix, name)) if hasattr(command, "commands") else ()
 
     known = {" ".join(name) for name in names(typer.main.get_command(app))}
-    shown = re.findall(r"crrl-fast (eval \w+|bench \w+|prepare|inspect|pretrain|doctor)\b", README)
-    assert {"prepare", "inspect", "pretrain", "eval linear", "eval knn"} <= set(shown)
+    shown = re.findall(r"crrl-fast (eval \w+|bench \w+|prepare|inspect|pretrain|embed|doctor)\b", README)
+    assert {"prepare", "inspect", "pretrain", "embed", "eval linear", "eval knn"} <= set(shown)
     assert set(shown) <= known
+
+
+def test_every_protocol_is_in_the_table_of_protocols():
+    import typer.main
+
+    from crrl_fast.cli import app
+
+    table = re.findall(r"^\| `(\w+)` \|", README, flags=re.MULTILINE)
+    assert set(typer.main.get_command(app).commands["eval"].commands) <= set(table)
 
 
 def test_every_reader_is_in_the_table_of_layouts():

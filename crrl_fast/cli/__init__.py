@@ -13,6 +13,7 @@ from crrl_fast.cli.data import inspect_data, prepare
 from crrl_fast.cli.doctor import doctor
 from crrl_fast.cli.embed import embed
 from crrl_fast.cli.evaluate import eval_app
+from crrl_fast.cli.evaluate_all import evaluate_all
 from crrl_fast.cli.finetune import finetune, semi, transfer
 from crrl_fast.cli.pretrain import pretrain
 from crrl_fast.cli.report import report
@@ -33,6 +34,7 @@ app.add_typer(eval_app, name="eval")
 eval_app.command()(finetune)
 eval_app.command()(semi)
 eval_app.command()(transfer)
+eval_app.command("all")(evaluate_all)
 app.command()(embed)
 app.command()(report)
 app.add_typer(bench_app, name="bench")

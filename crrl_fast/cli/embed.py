@@ -61,6 +61,7 @@ def embed(
     from crrl_fast.embedding import Embedder, source, tables
     from crrl_fast.run import RunFolder
 
+    wanted = source.Part(part, split)
     if out is not None:
         tables.check_table(out)
     reader_options = {"--joints": joints, "--labels": labels, "--dataset": dataset, "--skip-bad": skip_bad}
@@ -68,10 +69,10 @@ def embed(
     folder = RunFolder.open(run)
     embedder = Embedder.of_run(folder, encoder, resolve_device(device))
     messages = Console(stderr=True) if out is None else console
+    findings = Findings()
     if files is None:
         store, _ = open_data(data)
     else:
-        findings = Findings()
         name = dataset or files.resolve().stem
         recording, found = read_source(
             files,
@@ -83,7 +84,6 @@ def embed(
             workers=workers,
             **({"report": findings.report} if skip_bad else {}),
         )
-        print_line(f"{files}: {found}", messages)
         with counting(messages, "reading", recording.count) as progress:
             store = source.load_recording(
                 embedder,
@@ -93,9 +93,10 @@ def embed(
                 skip_bad=skip_bad,
                 on_progress=lambda: progress(findings.seen),
             )
+    embeddings = embedder.encode_store(store, wanted.index(store, folder.config.split))
+    if files is not None:
+        print_line(f"{files}: {found}", messages)
         print_findings(findings, messages)
-    index = source.part_of(store, part, split, folder.config.split)
-    embeddings = embedder.encode_store(store, index)
     if out is None:
         _print_csv(embeddings)
     else:

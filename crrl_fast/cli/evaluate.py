@@ -1,4 +1,4 @@
-"""`eval`: the protocols, one command each, and `all` of them."""
+"""`eval`: the protocols, one command each."""
 
 from __future__ import annotations
 
@@ -94,36 +94,6 @@ def retrieval(
     run_protocol(protocol, runs, encoder, weights, split, data, device, json_file)
 
 
-@eval_app.command("all")
-def all_protocols(
-    runs: RunsArgument,
-    encoder: EncoderOption = None,
-    weights: WeightsOption = None,
-    split: SplitOption = None,
-    seed: Annotated[int, typer.Option(help="Of whatever is trained.")] = 0,
-    data: DataOption = None,
-    device: DeviceOption = "auto",
-    json_file: Annotated[
-        Path | None, typer.Option("--json", help="A file for all results, beside those in RUN/eval/.")
-    ] = None,
-) -> None:
-    """Run every protocol with its default settings."""
-    from crrl_fast.evaluation import evaluate, suite
-    from crrl_fast.evaluation_table import summary
-    from crrl_fast.files import write_json
-
-    shares, evaluations = _open(runs, encoder, weights, split, data, device)
-    records = []
-    for protocol in suite(seed):
-        record = evaluate(evaluations, protocol, weights=shares)
-        print_line(f"{record['evaluation']}: {record['accuracy']:.1f} %, written to {record['file']}")
-        records.append(record)
-    print_wide(summary(records))
-    if json_file:
-        write_json(json_file, {"evaluations": records})
-        print_line(f"written to {json_file}")
-
-
 def run_protocol(
     protocol: Protocol,
     runs: list[Path],
@@ -135,7 +105,7 @@ def run_protocol(
     json_file: Path | None,
 ) -> None:
     """Run ``protocol`` as the options of its command say, print the record and where it was written."""
-    shares, evaluations = _open(runs, encoder, weights, split, data, device)
+    shares, evaluations = open_runs(runs, encoder, weights, split, data, device)
     print_evaluation(evaluations, protocol, shares, json_file)
 
 
@@ -162,9 +132,10 @@ def shares_of(weights: str | None, runs: list[Path]) -> tuple[float, ...]:
     return fusion_weights(None if weights is None else numbers_in(weights, "--weights"), len(runs))
 
 
-def _open(
+def open_runs(
     runs: list[Path], encoder: str | None, weights: str | None, split: str | None, data: str | None, device: str
 ) -> tuple[tuple[float, ...], list[RunEvaluation]]:
+    """Return the weight of each run in the fusion, and the runs, opened as the options say."""
     from crrl_fast.device import resolve_device
     from crrl_fast.display import counting
     from crrl_fast.evaluation import RunEvaluation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -27,7 +28,7 @@ from crrl_fast.cli.evaluate import (
 from crrl_fast.errors import ConfigError
 
 if TYPE_CHECKING:
-    from crrl_fast.evaluation import Tuning
+    from crrl_fast.evaluation import RunEvaluation, Tuning
 
 # The defaults that are shown are those of ``Tuning``, which applies them.
 EpochsOption = Annotated[int | None, typer.Option(help="Passes over the training clips.", show_default="40")]
@@ -53,6 +54,11 @@ ClipGradNormOption = Annotated[
 PrecisionOption = Annotated[str | None, typer.Option(help="fp32 or bf16.", show_default="fp32")]
 LengthBucketsOption = Annotated[
     int | None, typer.Option(help="Batches whose clips are cut anew by length; 0: none.", show_default="0")
+]
+ToSplitOption = Annotated[str | None, typer.Option(help="A split of that data set; default: its first.")]
+MapJointsOption = Annotated[
+    bool,
+    typer.Option("--map-joints", help="Map another joint layout through common joints; leave out further bodies."),
 ]
 SeedOption = Annotated[int, typer.Option(help="Of the classifier's weights, dropout, shuffling and draws.")]
 
@@ -163,11 +169,8 @@ def transfer(
     to: Annotated[str, typer.Option(help="The data set to fine-tune on: a name or the path of a store.")],
     encoder: EncoderOption = None,
     weights: WeightsOption = None,
-    to_split: Annotated[str | None, typer.Option(help="A split of it; default: its first.")] = None,
-    map_joints: Annotated[
-        bool,
-        typer.Option("--map-joints", help="Map another joint layout through common joints; leave out further bodies."),
-    ] = False,
+    to_split: ToSplitOption = None,
+    map_joints: MapJointsOption = False,
     epochs: EpochsOption = None,
     batch_size: BatchSizeOption = None,
     lr: LrOption = None,
@@ -186,10 +189,7 @@ def transfer(
     json_file: JsonOption = None,
 ) -> None:
     """Fine-tune on another data set than the run was pretrained on."""
-    from crrl_fast.device import resolve_device
-    from crrl_fast.display import counting
-    from crrl_fast.evaluation import Transfer, TransferEvaluation
-    from crrl_fast.run import RunFolder
+    from crrl_fast.evaluation import Transfer
 
     tuning = _tuning(
         epochs=epochs,
@@ -207,16 +207,27 @@ def transfer(
         length_buckets=length_buckets,
         seed=seed,
     )
-    shares, where = shares_of(weights, runs), resolve_device(device)
-    opened = partial(
-        TransferEvaluation.onto,
-        to=to,
-        split=to_split,
-        map_joints=map_joints,
-        device=where,
-        counting=partial(counting, console),
-    )
-    print_evaluation([opened(RunFolder.open(run), encoder) for run in runs], Transfer(tuning), shares, json_file)
+    shares = shares_of(weights, runs)
+    targets = open_targets(runs, encoder, to, to_split, map_joints, device)
+    print_evaluation(targets, Transfer(tuning), shares, json_file)
+
+
+def open_targets(
+    runs: list[Path], encoder: str | None, to: str, to_split: str | None, map_joints: bool, device: str
+) -> list[RunEvaluation]:
+    """Return the runs, each with the data set that it is transferred to, opened as the options say."""
+    from crrl_fast.device import resolve_device
+    from crrl_fast.display import counting
+    from crrl_fast.evaluation import TransferEvaluation
+    from crrl_fast.run import RunFolder
+
+    where, shown = resolve_device(device), partial(counting, console)
+    return [
+        TransferEvaluation.onto(
+            folder, encoder, to, split=to_split, map_joints=map_joints, device=where, counting=shown
+        )
+        for folder in map(RunFolder.open, runs)
+    ]
 
 
 def _tuning(*, milestones: str | None, **settings: Any) -> Tuning:  # noqa: ANN401 - None, or of the setting's type

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from crrl_fast.data.clip import Clip
+from crrl_fast.data.fitting import check_layout
 from crrl_fast.data.frame_format import FrameFormat
-from crrl_fast.data.layouts import Layout
 from crrl_fast.data.recording import Recording, Report
 from crrl_fast.errors import DataError
 
@@ -74,20 +74,6 @@ def fit_recording(recording: Recording, frames: FrameFormat, dataset: str, repor
                 yield fitted
 
     return replace(recording, clips=clips())
-
-
-def check_layout(dataset: str, theirs: Layout, ours: Layout) -> None:
-    """Refuse a data set of another joint layout than that which a run was trained on.
-
-    Raises:
-        DataError: the layouts differ.
-    """
-    if theirs != ours:
-        found = f"{theirs.name!r}" if theirs.name != ours.name else f"another version of {theirs.name!r}"
-        raise DataError(
-            f"data set {dataset!r} has joint layout {found} ({theirs.num_joints} joints), but the run was trained on "
-            f"{ours.name!r} ({ours.num_joints} joints): embed it with a run that was trained on its layout"
-        )
 
 
 def _to_numpy(name: str, array: npt.ArrayLike | Tensor) -> npt.NDArray[np.float32]:

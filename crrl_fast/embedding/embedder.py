@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from crrl_fast.data.batches import ResidentClips
+from crrl_fast.data.fitting import fit_store
 from crrl_fast.data.frame_format import FrameFormat
 from crrl_fast.data.preprocess import Step, steps_from_record
 from crrl_fast.data.store import Store
 from crrl_fast.embedding.clips import arrays_recording, list_arrays
 from crrl_fast.embedding.embeddings import Embeddings
-from crrl_fast.embedding.preprocessing import fit_store
 from crrl_fast.errors import ConfigError
 from crrl_fast.evaluation.features import BATCH_SIZE, extract_features
 from crrl_fast.models import ConcatEncoder, MotionEncoder

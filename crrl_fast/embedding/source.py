@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from crrl_fast.data.catalog import DEMO, default_path
@@ -60,27 +62,39 @@ def load_recording(
     return load(fitted, findings, dataset=dataset, steps=embedder.steps, skip_bad=skip_bad, on_progress=on_progress)
 
 
-def part_of(store: Store, part: str | None, split: str | None, run_split: str | None) -> Tensor | None:
-    """Return the clips (N) int64 of one part of a split; None, which is all of them, where no part is asked for.
+@dataclass(frozen=True)
+class Part:
+    """Which clips are to be embedded: all, or one part of a split.
 
-    Args:
-        store: the clips.
-        part: ``train`` or ``test``.
+    Attributes:
+        name: ``train`` or ``test``; None is all clips.
         split: of the store; None is that which the run was trained on where the store has it, else the store's first.
-        run_split: the split that the run was trained on.
-
-    Raises:
-        ConfigError: the part is another or has no clip, or is missing where a split is named; see also ``Store.split``.
     """
-    if part is None:
-        if split is not None:
-            raise ConfigError(f"--split {split}: say which part of it to embed, --part {' or '.join(PARTS)}")
-        return None
-    if part not in PARTS:
-        raise ConfigError(f"unknown part {part!r}: choose {' or '.join(PARTS)}")
-    if split is None and run_split in store.info.splits:
-        split = run_split
-    index = store.split(split)[PARTS.index(part)]
-    if not len(index):
-        raise ConfigError(f"the {part} part of data set {store.info.dataset!r} has no clips")
-    return index
+
+    name: str | None = None
+    split: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check what can be checked without a store.
+
+        Raises:
+            ConfigError: the part is unknown, or missing where a split is named.
+        """
+        if self.name is None and self.split is not None:
+            raise ConfigError(f"--split {self.split}: say which part of it to embed, --part {' or '.join(PARTS)}")
+        if self.name is not None and self.name not in PARTS:
+            raise ConfigError(f"unknown part {self.name!r}: choose {' or '.join(PARTS)}")
+
+    def index(self, store: Store, run_split: str | None) -> Tensor:
+        """Return the clips, (N) int64; ``run_split`` is what the run was trained on.
+
+        Raises:
+            ConfigError: the part has no clip; see also ``Store.split``.
+        """
+        if self.name is None:
+            return torch.arange(len(store))
+        split = run_split if self.split is None and run_split in store.info.splits else self.split
+        index = store.split(split)[PARTS.index(self.name)]
+        if not len(index):
+            raise ConfigError(f"the {self.name} part of data set {store.info.dataset!r} has no clips")
+        return index

@@ -9,7 +9,7 @@ from crrl_fast.evaluation.outcome import Outcome
 from crrl_fast.evaluation.protocol import Finding, Protocol, evaluate
 from crrl_fast.evaluation.retrieval import Retrieval
 from crrl_fast.evaluation.semi import SemiSupervised
-from crrl_fast.evaluation.suite import suite
+from crrl_fast.evaluation.suite import all_protocols
 from crrl_fast.evaluation.transfer import Transfer, TransferEvaluation
 from crrl_fast.evaluation.tuning import Tuning, fine_tune
 
@@ -28,8 +28,8 @@ __all__ = [
     "Transfer",
     "TransferEvaluation",
     "Tuning",
+    "all_protocols",
     "evaluate",
     "extract_features",
     "fine_tune",
-    "suite",
 ]

@@ -168,9 +168,11 @@ def _encoders(evaluations: Sequence[RunEvaluation]) -> str:
 
 
 def _default_file(protocol: Protocol, first: RunEvaluation, encoder: str) -> Path:
-    parts = [protocol.name, encoder]
-    if first.clips.store.info.dataset != first.run.config.dataset:
-        parts.append(first.clips.store.info.dataset)
-    if first.run.config.split not in (None, first.clips.split):
+    info, config = first.clips.store.info, first.run.config
+    parts, usual_split = [protocol.name, encoder], config.split
+    if info.dataset != config.dataset:
+        parts.append(info.dataset)
+        usual_split = None
+    if first.clips.split != (usual_split or next(iter(info.splits))):
         parts.append(first.clips.split)
     return first.run.path / "eval" / f"{'-'.join(parts)}.json"

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
+from crrl_fast.evaluation.finetune import FineTune
 from crrl_fast.evaluation.knn import NearestNeighbours
 from crrl_fast.evaluation.linear import LinearProbe
 from crrl_fast.evaluation.protocol import Protocol
 from crrl_fast.evaluation.retrieval import Retrieval
+from crrl_fast.evaluation.semi import SemiSupervised
+from crrl_fast.evaluation.tuning import Tuning
 
-SUITE: tuple[type[Protocol], ...] = (LinearProbe, NearestNeighbours, Retrieval)
 
-
-def suite(seed: int = 0) -> list[Protocol]:
-    """Return each protocol with its default settings, and with ``seed`` where chance has a part in it."""
-    return [
-        protocol(**({"seed": seed} if any(field.name == "seed" for field in fields(protocol)) else {}))
-        for protocol in SUITE
-    ]
+def all_protocols(seed: int = 0) -> tuple[Protocol, ...]:
+    """Return every protocol on a run's own data, with ``seed`` where chance has a part in it."""
+    return (
+        LinearProbe(seed=seed),
+        NearestNeighbours(),
+        FineTune(Tuning(seed=seed)),
+        SemiSupervised(Tuning(seed=seed)),
+        Retrieval(),
+    )

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import torch
 
 from crrl_fast.data.catalog import open_data
+from crrl_fast.data.fitting import fit_store
 from crrl_fast.data.layouts import JointMapping
 from crrl_fast.data.mapping import map_store, refuse_other_bodies
 from crrl_fast.data.preprocess import steps_from_record
 from crrl_fast.display import Counting, uncounted
-from crrl_fast.embedding.preprocessing import fit_store
 from crrl_fast.evaluation.context import LabelledSplit, RunEvaluation
 from crrl_fast.evaluation.finetune import FineTune
 from crrl_fast.evaluation.protocol import Finding

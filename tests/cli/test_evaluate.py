@@ -5,6 +5,15 @@ import pytest
 
 from crrl_fast.data.info import Split
 from crrl_fast.data.store import Store
+from crrl_fast.evaluation import (
+    FineTune,
+    LinearProbe,
+    NearestNeighbours,
+    Retrieval,
+    SemiSupervised,
+    Tuning,
+    all_protocols,
+)
 from tests.conftest import one_line_error, random_walks
 from tests.evaluation.runs import make_run
 
@@ -81,13 +90,21 @@ def test_streams_are_fused_with_the_weights_that_are_given(crrl, tmp_path, tiny_
     assert [one["weight"] for one in record["streams"]] == [1, 1]
 
 
-def test_all_runs_every_protocol_and_ends_in_one_table(crrl, tmp_path, run):
-    code, out, err = crrl("eval", "all", run, "--encoder", "concat", "--seed", 3, "--json", "all.json")
+def quick_protocols(seed=0):
+    """Return all protocols, with few epochs."""
+    tuning = Tuning(epochs=1, seed=seed)
+    semi = SemiSupervised(tuning, draws=2, min_steps=0)
+    return LinearProbe(epochs=2, seed=seed), NearestNeighbours(), FineTune(tuning), semi, Retrieval()
+
+
+def test_all_runs_every_protocol_and_ends_in_one_table(crrl, tmp_path, tiny_path, run, monkeypatch):
+    monkeypatch.setattr("crrl_fast.evaluation.all_protocols", quick_protocols)
+    arguments = ("--encoder", "concat", "--seed", 3, "--to", tiny_path, "--json", "all.json")
+    code, out, err = crrl("eval", "all", run, *arguments)
     assert (code, err) == (0, "")
     records = loaded(tmp_path, "all.json")["evaluations"]
     names = [record["evaluation"] for record in records]
-    assert set(names) >= {"linear", "knn", "retrieval"}
-    assert names == list(dict.fromkeys(names))
+    assert names == [protocol.name for protocol in all_protocols()] + ["transfer"]
     for record in records:
         alone = loaded(tmp_path, f"run/eval/{record['evaluation']}-concat.json")
         assert {**alone, "file": record["file"]} == record
@@ -97,8 +114,30 @@ def test_all_runs_every_protocol_and_ends_in_one_table(crrl, tmp_path, run):
     for record in records:
         (row,) = [line for line in summary.splitlines() if f" {record['evaluation']} " in line]
         assert f"{record['accuracy']:.1f} %" in row
-    assert "mAP" in summary
-    assert "the last epoch, not the best" in summary
+    for part in ("mAP", " 1 % of labels", "transfer to tiny", "the last epoch, not the best"):
+        assert part in summary
+
+
+def test_all_fuses_streams_in_every_protocol(crrl, tmp_path, tiny_path, monkeypatch):
+    monkeypatch.setattr("crrl_fast.evaluation.all_protocols", quick_protocols)
+    for stream in ("joint", "bone"):
+        make_run(tmp_path / stream, tiny_path, stream=stream)
+    code, out, _ = crrl("eval", "all", "joint", "bone", "--weights", "0.6,0.4")
+    assert code == 0
+    assert "cml-fused-joint+bone" in out
+    for protocol in all_protocols():
+        record = loaded(tmp_path, f"joint/eval/{protocol.name}-cml-fused-joint+bone.json")
+        assert [stream["weight"] for stream in record["streams"]] == [0.6, 0.4]
+
+
+@pytest.mark.parametrize("option", [("--map-joints",), ("--to-split", "xview")])
+def test_options_of_transfer_without_a_target(crrl, run, option):
+    one_line_error(crrl("eval", "all", run, *option), "name its data set with --to")
+
+
+def test_all_refuses_an_unusable_target_before_it_starts(crrl, run, tmp_path):
+    one_line_error(crrl("eval", "all", run, "--to", "absent.safetensors"), "absent.safetensors: no such file")
+    assert not (tmp_path / "run/eval").exists()
 
 
 @pytest.mark.parametrize("command", PROTOCOLS)

@@ -16,6 +16,7 @@ from crrl_fast.data.preprocess import (
     describe_steps,
     parse_steps,
     steps_from_record,
+    write_steps,
 )
 from crrl_fast.errors import ConfigError, DataError
 from tests.property_based import given, st
@@ -144,6 +145,8 @@ def test_steps_survive_text_and_record():
     steps = parse_steps("center, rotate,scale,downsample=40,motion,bone")
     assert steps == (Center(), Rotate(), Scale(), Downsample(40), Motion(), Bone())
     assert steps_from_record(describe_steps(steps)) == steps
+    assert write_steps(steps) == "center,rotate,scale,downsample=40,motion,bone"
+    assert write_steps(()) == "none"
     assert parse_steps("center,rotate,downsample=60") == DEFAULT_STEPS
     assert parse_steps("none") == ()
 

@@ -7,7 +7,7 @@ import torch
 from crrl_fast.data.info import Split
 from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError
-from crrl_fast.evaluation import LinearProbe, NearestNeighbours, Retrieval, RunEvaluation, evaluate, suite
+from crrl_fast.evaluation import LinearProbe, NearestNeighbours, Retrieval, RunEvaluation, all_protocols, evaluate
 from crrl_fast.evaluation.linear import linear_probe
 from crrl_fast.evaluation.protocol import fusion_weights
 from tests.conftest import random_walks
@@ -115,6 +115,10 @@ def test_every_split_and_fusion_has_a_file_of_its_own(tiny_store, tmp_path):
     run, other = (make_run(tmp_path / name, path, split="xview", stages=("ser", "cml")) for name in ("run", "other"))
     for encoder, split in ((None, None), ("ser", "xview"), ("ser", "other"), ("concat", None), ("random", None)):
         evaluate(RunEvaluation.open(run, encoder, split=split), NearestNeighbours())
+    first = make_run(tmp_path / "first", path)
+    for split in (None, "xview", "other"):
+        evaluate(RunEvaluation.open(first, split=split), NearestNeighbours())
+    assert sorted(file.name for file in (first.path / "eval").iterdir()) == ["knn-cml-other.json", "knn-cml.json"]
     evaluate([RunEvaluation.open(run), RunEvaluation.open(other)], NearestNeighbours())
     evaluate([RunEvaluation.open(run), RunEvaluation.open(run, "ser")], NearestNeighbours())
     evaluate(RunEvaluation.open(run), NearestNeighbours(), json_file=tmp_path / "new" / "knn.json")
@@ -163,8 +167,8 @@ def test_unusable_weights(weights, count, message):
         fusion_weights(weights, count)
 
 
-def test_the_suite_takes_its_seed():
-    protocols = suite(seed=7)
-    assert [protocol.name for protocol in protocols] == ["linear", "knn", "retrieval"]
-    assert [protocol.settings().get("seed", 7) for protocol in protocols] == [7] * len(protocols)
-    assert suite()[0] == LinearProbe()
+def test_all_protocols_take_the_seed():
+    protocols = all_protocols(seed=7)
+    assert [protocol.name for protocol in protocols] == ["linear", "knn", "finetune", "semi", "retrieval"]
+    assert [protocol.settings()["seed"] for protocol in protocols if "seed" in protocol.settings()] == [7] * 3
+    assert all_protocols()[0] == LinearProbe()

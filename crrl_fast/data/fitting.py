@@ -9,9 +9,9 @@ from dataclasses import replace
 import torch.nn.functional as F
 
 from crrl_fast.data.frame_format import FrameFormat
+from crrl_fast.data.layouts import Layout
 from crrl_fast.data.preprocess import Downsample, Step, steps_from_record, write_steps
 from crrl_fast.data.store import Store
-from crrl_fast.embedding.clips import check_layout
 from crrl_fast.errors import DataError
 
 
@@ -37,6 +37,20 @@ def fit_store(store: Store, frames: FrameFormat, steps: Sequence[Step]) -> Store
     if extra:
         store = replace(store, frames=F.pad(store.frames, (0, extra)), info=replace(store.info, bodies=frames.bodies))
     return store.processed(missing)
+
+
+def check_layout(dataset: str, theirs: Layout, ours: Layout) -> None:
+    """Refuse a data set of another joint layout than that which a run was trained on.
+
+    Raises:
+        DataError: the layouts differ.
+    """
+    if theirs != ours:
+        found = f"{theirs.name!r}" if theirs.name != ours.name else f"another version of {theirs.name!r}"
+        raise DataError(
+            f"data set {dataset!r} has joint layout {found} ({theirs.num_joints} joints), but the run was trained on "
+            f"{ours.name!r} ({ours.num_joints} joints): embed it with a run that was trained on its layout"
+        )
 
 
 def missing_steps(store: Store, steps: Sequence[Step], prepared: Sequence[Step]) -> tuple[Step, ...]:

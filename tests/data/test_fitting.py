@@ -1,0 +1,109 @@
+"""What a store still lacks before the encoder of a run may see it."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from crrl_fast.data.fitting import fit_store, missing_steps
+from crrl_fast.data.frame_format import FrameFormat
+from crrl_fast.data.layouts import KINECT20
+from crrl_fast.data.preprocess import Bone, Center, Downsample, Motion, Rotate, Scale, describe_steps, write_steps
+from crrl_fast.data.store import Store
+from crrl_fast.errors import DataError
+from tests.conftest import random_walks
+
+PREPARED = (Center(), Rotate(), Downsample(8))
+OWN = (Downsample(6), Bone())
+ALL = (*PREPARED, *OWN)
+
+
+def store_of(steps, longest=12):
+    return Store.from_arrays(random_walks(5, longest=longest), layout="kinect20", steps=steps)
+
+
+@pytest.mark.parametrize(
+    ("steps", "longest", "missing"),
+    [
+        ((), 12, ALL),
+        ((), 7, (Center(), Rotate(), Downsample(6), Bone())),
+        ((), 6, (Center(), Rotate(), Bone())),
+        (PREPARED, 12, OWN),
+        (PREPARED, 7, OWN),
+        (PREPARED, 5, (Bone(),)),
+        ((Center(), Rotate()), 12, (Downsample(8), *OWN)),
+        ((Center(), Rotate()), 6, (Bone(),)),
+        ((Center(), Rotate(), Downsample(60)), 12, (Downsample(8), *OWN)),
+        ((*PREPARED, Downsample(6)), 12, (Bone(),)),
+        (ALL, 12, ()),
+        (ALL, 4, ()),
+        ((Center(), Rotate(), Bone()), 5, ()),
+        ((*PREPARED, Downsample(8), *OWN), 12, ()),
+    ],
+)
+def test_what_is_recorded_is_not_done_again(steps, longest, missing):
+    assert missing_steps(store_of(steps, longest), ALL, PREPARED) == missing
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [(Center(),), PREPARED, (*PREPARED, Downsample(6)), ALL, (Center(), Rotate())],
+)
+@pytest.mark.parametrize("longest", [5, 6, 7, 8, 9, 12])
+def test_whatever_was_done_already_the_encoder_sees_the_same(steps, longest):
+    raw = store_of((), longest)
+    frames = FrameFormat(raw.layout, 1, tuple(describe_steps(PREPARED)))
+    expected = raw.processed(ALL)
+    found = fit_store(store_of(steps, longest), frames, ALL)
+    np.testing.assert_allclose(found.frames, expected.frames, atol=1e-6)
+    assert found.offsets.tolist() == expected.offsets.tolist()
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        (Rotate(), Center()),
+        (Scale(),),
+        (*PREPARED, Motion()),
+        (Center(), Rotate(), Downsample(6), Bone()),  # of clips that had perhaps more than 8 frames
+        (*ALL, Bone()),
+        (Center(), Rotate(), Downsample(5)),
+    ],
+)
+def test_what_was_done_in_another_way_is_refused_with_both_and_the_cure(steps):
+    with pytest.raises(DataError) as error:
+        missing_steps(store_of(steps), ALL, PREPARED)
+    message = str(error.value)
+    assert (
+        "center,rotate,downsample=8,downsample=6,bone: prepare it with --preprocess center,rotate,downsample=8"
+        in message
+    )
+    assert "\n" not in message
+    assert f"was preprocessed with {write_steps(steps)}, but" in message
+
+
+def test_a_run_on_raw_clips_takes_no_prepared_ones():
+    with pytest.raises(DataError, match="with center, but .* with downsample=60: prepare it with --preprocess none"):
+        missing_steps(store_of((Center(),)), (Downsample(60),), ())
+
+
+def test_other_layouts_and_more_bodies_are_refused():
+    store = store_of(())
+    renamed = dataclasses.replace(KINECT20, name="mine")
+    with pytest.raises(DataError, match=r"layout 'kinect20' \(20 joints\), but .* 'mine' \(20 joints\)"):
+        fit_store(store, FrameFormat(renamed, 1, ()), ())
+    redefined = dataclasses.replace(KINECT20, bones=KINECT20.bones[:-1])
+    with pytest.raises(DataError, match="another version of 'kinect20'"):
+        fit_store(store, FrameFormat(redefined, 1, ()), ())
+    two = Store.from_arrays([np.zeros((3, 2, 20, 3))], layout="kinect20")
+    with pytest.raises(DataError, match="has 2 bodies a frame, but the run was trained on 1"):
+        fit_store(two, FrameFormat(KINECT20, 1, ()), ())
+
+
+def test_absent_bodies_are_added_to_a_store():
+    store = store_of(())
+    fitted = fit_store(store, FrameFormat(KINECT20, 3, ()), ())
+    assert fitted.info.bodies == 3
+    assert fitted.clip(1).shape == (12, 3, 20, 3)
+    np.testing.assert_array_equal(fitted.clip(1)[:, :1], store.clip(1))
+    assert not fitted.clip(1)[:, 1:].any()
