@@ -91,6 +91,6 @@ def test_landmarks_become_clips_of_one_rate_without_gaps():
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_every_example_is_listed_and_explains_itself(name, run_example):
+def test_every_example_is_listed_and_says_how_it_is_run(name):
     assert f"]({name})" in (ROOT / "examples" / "README.md").read_text()
-    assert "--epochs" in run_example(name, "--help")
+    assert f"    python examples/{name} --" in (ROOT / "examples" / name).read_text()
