@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from crrl_fast.evaluation import RunEvaluation, Tuning
 
 # The defaults that are shown are those of ``Tuning``, which applies them.
-EpochsOption = Annotated[int | None, typer.Option(help="Passes over the training clips.", show_default="40")]
+EpochsOption = Annotated[int | None, typer.Option(help="Passes over the training clips.", show_default="30")]
 BatchSizeOption = Annotated[int | None, typer.Option(help="Clips a step.", show_default="32")]
 LrOption = Annotated[float | None, typer.Option(help="Learning rate of the classifier.", show_default="0.1")]
 EncoderLrOption = Annotated[
-    float | None, typer.Option(help="Learning rate of the encoder; 0 freezes it.", show_default="0.1")
+    float | None, typer.Option(help="Learning rate of the encoder; 0 freezes it.", show_default="0.3")
 ]
 ScheduleOption = Annotated[
     str | None, typer.Option(help="cosine: both rates fall to 0; step: they fall by --decay.", show_default="cosine")

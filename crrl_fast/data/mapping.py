@@ -16,6 +16,9 @@ from crrl_fast.errors import ConfigError
 def map_store(store: Store, frames: FrameFormat) -> tuple[Store, JointMapping | None]:
     """Return a store whose joints are those of ``frames`` and whose bodies are no more; the first ones are kept.
 
+    What was done to it before stays recorded: a clip that was centred and turned by its own hips and spine is not
+    centred and turned anew, though those of ``frames`` may be other joints a few centimetres away.
+
     Returns:
         The store, and how its joints were mapped; None where they are the same.
 
@@ -33,7 +36,7 @@ def map_store(store: Store, frames: FrameFormat) -> tuple[Store, JointMapping | 
     return replace(store, frames=poses.flatten(1).contiguous(), info=info), mapping
 
 
-def refuse_other_bodies(store: Store, path: Path, frames: FrameFormat) -> None:
+def check_format(store: Store, path: Path, frames: FrameFormat) -> None:
     """Refuse a store with other joints or more bodies than ``frames``.
 
     Raises:

@@ -11,7 +11,7 @@ import torch
 from crrl_fast.data.catalog import open_data
 from crrl_fast.data.fitting import fit_store
 from crrl_fast.data.layouts import JointMapping
-from crrl_fast.data.mapping import map_store, refuse_other_bodies
+from crrl_fast.data.mapping import check_format, map_store
 from crrl_fast.data.preprocess import steps_from_record
 from crrl_fast.display import Counting, uncounted
 from crrl_fast.evaluation.context import LabelledSplit, RunEvaluation
@@ -66,7 +66,7 @@ class TransferEvaluation(RunEvaluation):
         mapping: JointMapping | None = None
         bodies = store.info.bodies
         if not map_joints:
-            refuse_other_bodies(store, path, config.frames)
+            check_format(store, path, config.frames)
         else:
             store, mapping = map_store(store, config.frames)
         clips = fit_store(

@@ -144,6 +144,21 @@ def test_steps_are_counted_and_the_last_epoch_alone_can_be_classified(cpu):
     assert tuned.curve == fine_tune(small_encoder(), train, test, 3, QUICK).curve[-1:]
 
 
+def test_a_gpu_is_not_waited_for_within_an_epoch(cuda):
+    train, test = clips_of(separable_store(), cuda)
+    steps = []
+
+    def on_step(clips):
+        steps.append(clips)  # the first step may set things up, after the last one the loss is read back
+        torch.cuda.set_sync_debug_mode("error" if len(steps) < 4 else "default")
+
+    try:
+        fine_tune(small_encoder().to(cuda), train, test, 3, Tuning(epochs=1, batch_size=8), on_step=on_step)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert len(steps) == 4
+
+
 def test_a_loss_that_is_not_finite_ends_it_with_the_settings_to_lower(cpu):
     store = separable_store()
     train, test = clips_of(store, cpu)
@@ -191,7 +206,7 @@ def test_more_steps_stretch_the_whole_training():
         ({"milestones": (5, 3)}, "milestones must be rising"),
         ({"milestones": (0,)}, "milestones must be rising"),
         ({"decay": 0.0}, "decay must be in"),
-        ({"warmup": 40}, r"warmup must be below epochs \(40\), got 40"),
+        ({"warmup": 30}, r"warmup must be below epochs \(30\), got 30"),
         ({"momentum": 1.0}, "momentum must be in"),
         ({"weight_decay": -0.1}, "weight_decay must be at least 0"),
         ({"clip_grad_norm": -1.0}, "clip_grad_norm must be at least 0"),
