@@ -30,8 +30,8 @@ def test_commands_exist():
             yield from names(command, (*prefix, name)) if hasattr(command, "commands") else ()
 
     known = {" ".join(name) for name in names(typer.main.get_command(app))}
-    shown = re.findall(r"crrl-fast (eval \w+|bench \w+|prepare|inspect|pretrain|doctor)\b", README)
-    assert {"prepare", "inspect", "pretrain", "eval linear", "eval knn"} <= set(shown)
+    shown = re.findall(r"crrl-fast (eval \w+|bench \w+|prepare|inspect|pretrain|report|doctor)\b", README)
+    assert {"prepare", "inspect", "pretrain", "report", "eval linear", "eval knn"} <= set(shown)
     assert set(shown) <= known
 
 

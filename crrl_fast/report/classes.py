@@ -14,7 +14,6 @@ Matrix = npt.NDArray[np.int64]
 
 # A matrix of up to so many classes is a table with its counts; a larger one, or one of several, is a small picture.
 MOST_IN_A_TABLE = 24
-_PAIRS = 10
 _SHADES = 10
 
 
@@ -68,7 +67,7 @@ def shade_paths(confusion: Matrix) -> list[tuple[float, str]]:
     ]
 
 
-def most_confused(confusion: Matrix, names: Sequence[str], count: int = _PAIRS) -> list[Pair]:
+def most_confused(confusion: Matrix, names: Sequence[str], count: int) -> list[Pair]:
     """Return the pairs with the most clips, of equal ones those with the greater share."""
     share = shares(confusion)
     pairs = [(i, j) for i, j in np.argwhere(confusion > 0).tolist() if i != j]

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _PAGE = "page.html.j2"
 _HEADLINES = 4
+# The most often confused pairs of one run, and of each of several.
+_PAIRS, _PAIRS_OF_SEVERAL = 10, 5
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,7 @@ def _class_views(views: Sequence[RunView]) -> tuple[list[ClassView], list[str]]:
                 if small
                 else None,
                 [] if small else classes.shade_paths(confusion),
-                classes.most_confused(confusion, names),
+                classes.most_confused(confusion, names, _PAIRS if len(views) == 1 else _PAIRS_OF_SEVERAL),
                 classes.class_results(confusion, names),
             )
         )

@@ -13,14 +13,14 @@ CONFUSION = np.array([[3, 1, 0], [0, 2, 2], [0, 0, 0]])
 
 def test_pairs_come_by_clips_then_share():
     matrix = np.array([[8, 2, 0], [2, 0, 0], [1, 0, 0]])
-    pairs = classes.most_confused(matrix, NAMES)
+    pairs = classes.most_confused(matrix, NAMES, 10)
     assert [(p.truth, p.taken, p.clips, p.share) for p in pairs] == [
         ("stand", "sit", 2, 100.0),
         ("sit", "stand", 2, 20.0),
         ("wave", "sit", 1, 100.0),
     ]
-    assert classes.most_confused(matrix, NAMES, count=1) == pairs[:1]
-    assert classes.most_confused(np.eye(3, dtype=int), NAMES) == []
+    assert classes.most_confused(matrix, NAMES, 1) == pairs[:1]
+    assert classes.most_confused(np.eye(3, dtype=int), NAMES, 10) == []
 
 
 def test_accuracies_are_recalls():
