@@ -28,16 +28,17 @@ install: .venv/.installed  ## create .venv and install the package in it, editab
 	touch $@
 
 .venv/.installed: .venv/.tools $(BUILD_INPUTS)
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[build,dev,bench]'
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[build,dev,bench,report]'
 	touch $@
 	-$(BIN)/crrl-fast doctor
 
-demo: install  ## pretrain and evaluate on the embedded data set
+demo: install  ## pretrain, evaluate and report on the embedded data set
 	$(BIN)/crrl-fast pretrain --data demo $(DEMO_FLAGS) --out $(DEMO_RUN)
 	$(BIN)/crrl-fast eval linear $(DEMO_RUN) --encoder random
 	$(BIN)/crrl-fast eval linear $(DEMO_RUN)
 	$(BIN)/crrl-fast eval knn $(DEMO_RUN)
-	@echo "run folder: $(DEMO_RUN)"
+	$(BIN)/crrl-fast report $(DEMO_RUN)
+	@echo "run folder: $(DEMO_RUN); open $(DEMO_RUN)/report.html in a browser"
 
 test: install  ## run the test suite
 	CRRL_EXT=required $(BIN)/python -m pytest $(TEST_FLAGS)

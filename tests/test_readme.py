@@ -35,7 +35,7 @@ def test_commands_exist():
 
     known = {" ".join(name) for name in names(typer.main.get_command(app))}
     shown = re.findall(r"crrl-fast (eval \w+|bench \w+|prepare|inspect|pretrain|embed|export|report|doctor)\b", README)
-    assert {"prepare", "inspect", "pretrain", "embed", "export", "eval linear", "eval knn"} <= set(shown)
+    assert {"prepare", "inspect", "pretrain", "embed", "export", "report", "eval linear", "eval knn"} <= set(shown)
     assert set(shown) <= known
 
 

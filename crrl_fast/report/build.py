@@ -111,18 +111,23 @@ def _examples(views: Sequence[RunView]) -> list[Example]:
         if isinstance(view.gallery, Gallery):
             config = view.run.config
             groups.setdefault((config.data_sha256, config.split), []).append((view, view.gallery))
+    drawn: dict[tuple[str, int], strips.Strip] = {}
+
+    def strip(store: Store, clip: int) -> strips.Strip:
+        key = store.info.sha256, clip
+        if key not in drawn:
+            drawn[key] = strips.draw(store, clip)
+        return drawn[key]
+
     examples = []
     for members in groups.values():
         chosen = choose_queries(members[0][1], even, misled)
         found = [find_neighbours(gallery, chosen) for _, gallery in members]
         store = members[0][1].store
         for queries in zip(*found, strict=True):
-            seen = [
-                tuple(SeenNeighbour(strips.draw(store, n.clip), n.cosine) for n in query.neighbours)
-                for query in queries
-            ]
+            seen = [tuple(SeenNeighbour(strip(store, n.clip), n.cosine) for n in query.neighbours) for query in queries]
             names = tuple(view.run.name for view, _ in members)
-            clip = strips.draw(store, queries[0].clip)
+            clip = strip(store, queries[0].clip)
             examples.append(
                 Example(clip, queries[0].misled, tuple(zip(names, seen, strict=True)), store.info.class_names)
             )

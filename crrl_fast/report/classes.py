@@ -14,8 +14,7 @@ Matrix = npt.NDArray[np.int64]
 
 # A matrix of up to so many classes is a table with its counts; a larger one, or one of several, is a small picture.
 MOST_IN_A_TABLE = 24
-_PAIRS = 10
-_SHADES = 8
+_SHADES = 10
 
 
 @dataclass(frozen=True)
@@ -40,8 +39,12 @@ class ClassResult:
 
 @dataclass(frozen=True)
 class ClassDifference:
-    """A class of which several runs have an accuracy; ``change`` is the last minus the first, ``range`` the widest."""
+    """A class, by number from 1 and name, of which all runs have an accuracy in percent.
 
+    ``change`` is the last run's minus the first's, ``range`` the best's minus the worst's.
+    """
+
+    number: int
     name: str
     accuracies: tuple[float | None, ...]
     change: float
@@ -64,7 +67,7 @@ def shade_paths(confusion: Matrix) -> list[tuple[float, str]]:
     ]
 
 
-def most_confused(confusion: Matrix, names: Sequence[str], count: int = _PAIRS) -> list[Pair]:
+def most_confused(confusion: Matrix, names: Sequence[str], count: int) -> list[Pair]:
     """Return the pairs with the most clips, of equal ones those with the greater share."""
     share = shares(confusion)
     pairs = [(i, j) for i, j in np.argwhere(confusion > 0).tolist() if i != j]
@@ -101,8 +104,8 @@ def class_results(confusion: Matrix, names: Sequence[str]) -> list[ClassResult]:
 def class_differences(confusions: Sequence[Matrix], names: Sequence[str]) -> list[ClassDifference]:
     """Return the classes with the accuracy of each run, those that differ the most first."""
     found = []
-    for name, values in zip(names, zip(*map(accuracies, confusions), strict=True), strict=True):
+    for number, (name, values) in enumerate(zip(names, zip(*map(accuracies, confusions), strict=True), strict=True), 1):
         known = [value for value in values if value is not None]
         if len(known) == len(values):
-            found.append(ClassDifference(name, values, known[-1] - known[0], max(known) - min(known)))
-    return sorted(found, key=lambda difference: (-difference.range, -difference.change, difference.name))
+            found.append(ClassDifference(number, name, values, known[-1] - known[0], max(known) - min(known)))
+    return sorted(found, key=lambda difference: (-difference.range, -difference.change, difference.number))

@@ -27,7 +27,12 @@ _HUES = (
     ("#7d58a8", "#a584cf"),
     ("#6b7176", "#9aa1a6"),
 )
-_TONES = (("#000000", 0.0), ("#ffffff", 0.5), ("#000000", 0.42))
+# What each tone is mixed with, and how much of it, on a light and on a dark page.
+_TONES = (
+    (("#000000", 0.0), ("#000000", 0.0)),
+    (("#ffffff", 0.5), ("#000000", 0.42)),
+    (("#000000", 0.42), ("#ffffff", 0.5)),
+)
 
 
 def _mixed(colour: str, other: str, share: float) -> str:
@@ -36,5 +41,5 @@ def _mixed(colour: str, other: str, share: float) -> str:
 
 
 CLASS_COLOURS = tuple(
-    (_mixed(light, other, share), _mixed(dark, other, share)) for other, share in _TONES for light, dark in _HUES
+    (_mixed(light, *on_light), _mixed(dark, *on_dark)) for on_light, on_dark in _TONES for light, dark in _HUES
 )

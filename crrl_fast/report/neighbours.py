@@ -39,12 +39,10 @@ def choose_queries(gallery: Gallery, even: int, misled: int) -> list[tuple[int, 
 
     Args:
         gallery: where from.
-        even: how many are taken at even steps.
+        even: how many are taken at even steps, of different classes where there are as many.
         misled: how many more are taken whose nearest neighbour is of another class and looks the most like them.
     """
-    count = len(gallery.shown.clips)
-    # The middles of equal stretches: the ends of a data set are often of one kind.
-    chosen = list(dict.fromkeys(int((i + 0.5) * count / even) for i in range(min(even, count))))
+    chosen = _at_even_steps(gallery, even)
     cosines, nearest = _nearest(gallery, 1)
     truth = gallery.labels(gallery.shown.clips)
     taken_for = gallery.labels(gallery.train.clips[nearest[:, 0]])
@@ -57,6 +55,19 @@ def choose_queries(gallery: Gallery, even: int, misled: int) -> list[tuple[int, 
             mistakes.append(place)
             classes.add(int(truth[place]))
     return [(place, False) for place in chosen] + [(place, True) for place in mistakes]
+
+
+def _at_even_steps(gallery: Gallery, wanted: int) -> list[int]:
+    """Choose one clip of each of ``wanted`` equal stretches: in its middle, or after that of a class not yet chosen."""
+    labels = gallery.labels(gallery.shown.clips).tolist()
+    count = len(labels)
+    wanted = min(wanted, count)
+    chosen: list[int] = []
+    for i in range(wanted):
+        middle, end = int((i + 0.5) * count / wanted), (i + 1) * count // wanted
+        taken = {labels[place] for place in chosen}
+        chosen.append(next((place for place in range(middle, end) if labels[place] not in taken), middle))
+    return chosen
 
 
 def find_neighbours(gallery: Gallery, chosen: list[tuple[int, bool]]) -> list[Query]:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _PAGE = "page.html.j2"
 _HEADLINES = 4
+# The most often confused pairs of one run, and of each of several.
+_PAIRS, _PAIRS_OF_SEVERAL = 10, 5
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,8 @@ def _context(views: Sequence[RunView], examples: Sequence[Example]) -> Mapping[s
         "class_tones": len(CLASS_COLOURS),
         "examples": examples,
         "recipe": comparison.recipe_rows(runs),
-        "splits": [_split_sizes(view) for view in views],
+        "split_names": [_split_name(view) for view in views],
+        "splits": [_split(view) for view in views],
     }
 
 
@@ -226,7 +229,7 @@ def _class_views(views: Sequence[RunView]) -> tuple[list[ClassView], list[str]]:
                 if small
                 else None,
                 [] if small else classes.shade_paths(confusion),
-                classes.most_confused(confusion, names),
+                classes.most_confused(confusion, names, _PAIRS if len(views) == 1 else _PAIRS_OF_SEVERAL),
                 classes.class_results(confusion, names),
             )
         )
@@ -265,9 +268,19 @@ def _legend(views: Sequence[RunView]) -> list[tuple[tuple[str, ...], list[int]]]
     return [(names, sorted(labels)) for names, labels in legends.items() if labels]
 
 
-def _split_sizes(view: RunView) -> tuple[int, int] | None:
-    """Return training and test clips, from the store or, without it, from a record."""
+def _split_name(view: RunView) -> str | None:
+    """Return the name of a run's split; None where it took the store's first one, and the store is not at hand."""
+    first = next(iter(view.gallery.store.info.splits), None) if isinstance(view.gallery, Gallery) else None
+    return view.run.config.split or first
+
+
+def _split(view: RunView) -> str:
+    """Return the split's name, and its training and test clips: from the store or, without it, from a record."""
     if isinstance(view.gallery, Gallery):
         shown = 0 if view.gallery.shows_training else len(view.gallery.shown.clips)
-        return len(view.gallery.train.clips), shown
-    return next((e.clips for e in view.run.evaluations if e.clips is not None), None)
+        sizes: tuple[int, int] | None = len(view.gallery.train.clips), shown
+    else:
+        sizes = next((e.clips for e in view.run.evaluations if e.clips is not None and e.kind != "transfer"), None)
+    parts = [f"{sizes[0]:,} training clips, {sizes[1]:,} test clips"] if sizes else []
+    name = _split_name(view)
+    return ": ".join(([name] if name else []) + parts) or "the store's first"

@@ -15,8 +15,9 @@ from crrl_fast.errors import CrrlError
 
 _POSES = 6
 _WIDTH_INCHES, _DPI = 2.7, 200  # twice the dots that the page shows it with
-_HEIGHT_INCHES = 1.1
+_HEIGHT_INCHES = 1.0
 _SCALE = 0.62  # of lines and dots, for bodies an inch high
+_BELOW_GROUND = 0.02
 _COLOURS = 48
 
 
@@ -64,8 +65,11 @@ def _draw(coords: np.ndarray, store: Store) -> tuple[bytes, tuple[int, int]]:
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))
     draw_strip(axes, coords, store.layout, poses=_POSES, scale=_SCALE)
-    for number in list(axes.texts):  # frame numbers this small are no help; the caption has the frames
+    for number in list(axes.texts):  # too small to be read; the page says how many frames there are
         number.remove()
+    (floor,) = axes.lines
+    ground, top = float(np.min(floor.get_ydata())), axes.get_ylim()[1]
+    axes.set_ylim(ground - _BELOW_GROUND * (top - ground), top)
     axes.set_anchor("S")  # one ground for all strips of a row
     figure.patch.set_alpha(0)
     canvas.draw()  # type: ignore[no-untyped-call]

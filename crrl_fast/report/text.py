@@ -15,7 +15,8 @@ def percent(value: float | None) -> str:
 
 def signed(value: float) -> str:
     """Return a difference of percentages with its sign."""
-    return f"{value:+.1f}".replace("-", "\u2212")
+    text = f"{value:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "\u2212")
 
 
 def thousands(value: float) -> str:

@@ -1,0 +1,100 @@
+"""Run folders as pretraining and evaluation leave them, made without training."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from torch import nn
+
+from crrl_fast.config import Recipe
+from crrl_fast.data.frame_format import FrameFormat
+from crrl_fast.models import MotionEncoder
+from crrl_fast.run import RunConfig, RunFolder
+from crrl_fast.seeding import seed_everything
+
+RECIPE = Recipe(epochs=2, hidden_size=4, layers=1, lr=0.2)
+
+
+def epoch_record(stage, epoch, **values):
+    return {
+        "stage": stage,
+        "epoch": epoch,
+        "loss": 4.0 / epoch,
+        "lr": 0.2,
+        "seconds": 2.0,
+        "clips_per_second": 8.0 * epoch,
+        "knn": 30.0 + epoch,
+        **values,
+    }
+
+
+def evaluation_record(kind="linear", **values):
+    """Return a record on three classes: 8 test clips, of which 5 are right; the third class has none."""
+    return {
+        "evaluation": kind,
+        "protocol": f"how {kind} is done",
+        "run": "somewhere",
+        "encoder": "inf",
+        "dataset": "tiny",
+        "split": "xview",
+        "train_clips": 16,
+        "test_clips": 8,
+        "class_names": ["sit", "stand", "wave"],
+        "accuracy": 62.5,
+        "per_class": [75.0, 50.0, None],
+        "confusion": [[3, 1, 0], [0, 2, 2], [0, 0, 0]],
+        "versions": {},
+        **values,
+    }
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    """Return a function that makes a run folder on a store, finished and logged, with ``records`` as evaluations."""
+
+    def make(store, path, name="run", *, stages=("cml", "inf"), records=None, recipe=RECIPE, split=None, finished=None):
+        config = RunConfig(
+            data=str(path),
+            data_sha256=store.info.sha256,
+            dataset=store.info.dataset,
+            frames=FrameFormat.of(store.info),
+            split=split,
+            stages=stages,
+            recipe_name="paper",
+            recipe=recipe,
+            seed=7,
+            device="cpu",
+            threads=1,
+            versions={"crrl_fast": "0.1.0", "torch": "2.13.0", "commit": None},
+        )
+        run = RunFolder.create(tmp_path / name, config)
+        for stage in stages if finished is None else finished:
+            seed_everything(recipe.epochs, stage)
+            encoder = MotionEncoder(config.frames.width, recipe.hidden_size, recipe.layers, recipe.dropout)
+            run.save_stage(stage, nn.ModuleDict({"encoder": encoder}))
+        lines = [epoch_record(stage, epoch) for stage in stages for epoch in range(1, recipe.epochs + 1)]
+        (run.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        write_records(run.path, [evaluation_record()] if records is None else records)
+        return run
+
+    return make
+
+
+def write_records(folder, records):
+    for record in records:
+        (folder / "eval").mkdir(exist_ok=True)
+        name = f"{record['evaluation']}-{record['encoder']}"
+        (folder / "eval" / f"{name}.json").write_text(json.dumps(record))
+
+
+@pytest.fixture
+def tiny_run(make_run, tiny_store, tiny_path):
+    """Return a finished run on the tiny store with a linear probe."""
+    return make_run(tiny_store, tiny_path)
+
+
+@pytest.fixture
+def unlabelled(tiny_store):
+    """Return the tiny store without its labels."""
+    info = replace(tiny_store.info, class_names=())
+    return replace(tiny_store, labels=tiny_store.labels.new_full((len(tiny_store),), -1), info=info)
