@@ -1,7 +1,7 @@
-"""NW-UCLA, cross-view: accuracy and seconds per epoch of every stage, beside a randomly initialised encoder.
+"""NW-UCLA, cross-view: accuracy and seconds per epoch of every stage and fusion, beside a random encoder.
 
-    python bench/nw_ucla.py SOURCE [--recipe paper] [--set field=value ...] [--stages ser,cml,inf] [--seeds 0]
-        [--json FILE] [--markdown FILE]
+    python bench/nw_ucla.py SOURCE [--recipe paper] [--set field=value ...] [--stages ser,cml,inf,joint]
+        [--seeds 0] [--json FILE] [--markdown FILE]
 
 SOURCE is the zip or the folder of JSON clips that `crrl-fast prepare ucla` takes. Run it on an idle machine.
 """
@@ -21,15 +21,21 @@ from rich.console import Console
 
 from crrl_fast.config import parse_assignments
 from crrl_fast.data import catalog
-from crrl_fast.device import resolve_device
 from crrl_fast.evaluation import LinearProbe, NearestNeighbours, RunEvaluation, evaluate
 from crrl_fast.files import write_json, write_text
-from crrl_fast.recipes import get_recipe
-from crrl_fast.run import METRICS_FILE, RANDOM_ENCODER, RunFolder
-from crrl_fast.training.pretrain import STAGES, PretrainRequest, pretrain
+from crrl_fast.run import CONCAT_ENCODER, CONCAT_PARTS, METRICS_FILE, RANDOM_ENCODER, RunFolder
+from crrl_fast.training.pretrain import pretrain
+from crrl_fast.training.request import STAGES, PretrainRequest
 from crrl_fast.versions import software_versions
 
-NAMES = {RANDOM_ENCODER: "random encoder", "ser": "SER", "cml": "CML", "inf": "INF (distillation)"}
+NAMES = {
+    RANDOM_ENCODER: "random encoder",
+    "ser": "SER",
+    "cml": "CML",
+    "inf": "INF (distillation)",
+    "joint": "JOINT (one encoder, both losses)",
+    CONCAT_ENCODER: "CONCAT (SER and CML side by side)",
+}
 
 
 def main(
@@ -45,30 +51,30 @@ def main(
 ) -> None:
     """Pretrain and evaluate every stage on NW-UCLA."""
     console = Console()
-    resolved = get_recipe(recipe).with_overrides(parse_assignments(assignments or []))
+    overrides = parse_assignments(assignments or [])
     with tempfile.TemporaryDirectory() as temporary:
         folder = out or Path(temporary)
         store = folder / "ucla.safetensors"
         catalog.prepare("ucla", source).save(store)
         runs = []
         for seed in (int(text) for text in seeds.split(",")):
-            request = PretrainRequest(
-                data=str(store),
+            request = PretrainRequest.resolve(
+                store,
                 split="xview",
-                recipe_name=recipe,
-                recipe=resolved,
-                stages=tuple(stages.split(",")),
+                recipe=recipe,
+                overrides=overrides,
+                stages=stages.split(","),
                 out=folder / f"seed-{seed}",
                 seed=seed,
-                device=resolve_device(device),
+                device=device,
                 probe_every=0,
             )
             runs.append(measure(pretrain(request, console)))
     record = {
         "what": "NW-UCLA, cross-view, last epoch, percent of the test clips",
         "recipe_name": recipe,
-        "recipe": asdict(resolved),
-        "device": resolve_device(device).type,
+        "recipe": asdict(request.recipe),
+        "device": request.device.type,
         "threads": torch.get_num_threads(),
         "versions": software_versions(),
         "runs": runs,
@@ -84,13 +90,17 @@ def main(
 def measure(run: RunFolder) -> dict[str, Any]:
     """Return accuracies of every encoder of ``run`` and the seconds its epochs took."""
     rows = [json.loads(line) for line in (run.path / METRICS_FILE).read_text().splitlines()]
+    stages = run.config.stages
+    seconds = {stage: [row["seconds"] for row in rows if row["stage"] == stage] for stage in stages}
+    if set(CONCAT_PARTS) <= set(stages):  # an epoch of the concatenation is one of each part
+        seconds[CONCAT_ENCODER] = [sum(parts) for parts in zip(*(seconds[part] for part in CONCAT_PARTS), strict=True)]
     encoders = {}
-    for name in (RANDOM_ENCODER, *run.config.stages):
-        evaluation = RunEvaluation.open(run, name, device=resolve_device(run.config.device))
+    for name in (RANDOM_ENCODER, *seconds):
+        evaluation = RunEvaluation.open(run, name, device=torch.device(run.config.device))
         encoders[name] = {
             "linear": evaluate(evaluation, LinearProbe())["accuracy"],
             "knn": evaluate(evaluation, NearestNeighbours())["accuracy"],
-            "seconds_per_epoch": [row["seconds"] for row in rows if row["stage"] == name],
+            "seconds_per_epoch": seconds.get(name, []),
         }
     return {"seed": run.config.seed, "encoders": encoders}
 

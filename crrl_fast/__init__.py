@@ -1,14 +1,25 @@
 """Fast, practical CRRL: self-supervised pretraining of skeleton-action encoders.
 
-``load`` gives the encoder of a run. The fused ops are in ``crrl_fast.ops``, their plain-PyTorch statements in
-``crrl_fast.reference``.
+``pretrain`` makes a run folder, which ``crrl_fast.evaluation`` evaluates, and whose encoder ``load`` gives to embed
+clips with. The fused ops are in ``crrl_fast.ops``, their plain-PyTorch statements in ``crrl_fast.reference``.
 """
 
+from crrl_fast.api import load, pretrain
 from crrl_fast.config import Recipe
 from crrl_fast.data.info import Split
 from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError, CrrlError, DataError, TrainingError
-from crrl_fast.loading import load
 from crrl_fast.recipes import RECIPES
 
-__all__ = ["RECIPES", "ConfigError", "CrrlError", "DataError", "Recipe", "Split", "Store", "TrainingError", "load"]
+__all__ = [
+    "RECIPES",
+    "ConfigError",
+    "CrrlError",
+    "DataError",
+    "Recipe",
+    "Split",
+    "Store",
+    "TrainingError",
+    "load",
+    "pretrain",
+]

@@ -44,6 +44,7 @@ class Recipe:
         key_mlp_momentum: whether the key MLP starts as a copy of the query's and follows it by the same moving
             average (as in MoCo v2); off, it keeps its own random initial weights, as in the release.
         distill_weight: of the distillation term in the Information Fuser's loss.
+        contrast_weight: of the contrastive term in the loss of stage ``joint``.
         precision: ``fp32``, or ``bf16`` for autocast matrix products.
         cuda_graphs: whether a GPU replays captured steps instead of having each operation launched. It computes the
             same, but dropout hits other units, because batches are padded to fewer lengths. Nothing without a GPU.
@@ -68,6 +69,7 @@ class Recipe:
     momentum: float = 0.999
     key_mlp_momentum: bool = False
     distill_weight: float = 0.1
+    contrast_weight: float = 1.0
     precision: str = "fp32"
     cuda_graphs: bool = True
 
@@ -83,7 +85,14 @@ class Recipe:
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("lr", "temperature"):
             self._require(name, getattr(self, name) > 0, "greater than 0")
-        for name in ("weight_decay", "clip_grad_norm", "distill_weight", "queue_size", "length_buckets"):
+        for name in (
+            "weight_decay",
+            "clip_grad_norm",
+            "distill_weight",
+            "contrast_weight",
+            "queue_size",
+            "length_buckets",
+        ):
             self._require(name, getattr(self, name) >= 0, "at least 0")
         for name in ("sgd_momentum", "dropout"):
             self._require(name, 0 <= getattr(self, name) < 1, "in [0, 1)")

@@ -18,17 +18,20 @@ from crrl_fast.data.frame_format import FrameFormat
 from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError
 from crrl_fast.files import replacing, write_json
+from crrl_fast.fusion import FUSIONS, get_fusion
 from crrl_fast.models import ConcatEncoder, MotionEncoder
 from crrl_fast.seeding import seeded_weights
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
+OWN_STORE = Path("data", "store.safetensors")
+"""Within a run folder, the store of a run that was trained on one in memory."""
 RANDOM_ENCODER = "random"
-CONCAT_ENCODER = "concat"
-# The encoders whose features the fusion by concatenation puts side by side.
-CONCAT_PARTS = ("ser", "cml")
-# Where several stages have run, the one whose encoder a run stands for: the fusion before its parts.
-_PREFERENCE = ("inf", "cml", "ser")
+# Not a stage's encoder, but those of the fusion's stages side by side.
+CONCAT_ENCODER = FUSIONS["concat"].encoder
+CONCAT_PARTS = FUSIONS["concat"].stages
+# Where several stages have run, the one whose encoder a run stands for: the fusions before their parts.
+_PREFERENCE = ("inf", "joint", "cml", "ser")
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class RunConfig:
     """Everything that a run was started with.
 
     Attributes:
-        data: path of the store.
+        data: path of the store; that of a store within the run folder follows the folder where it is moved.
         data_sha256: its hash; evaluation refuses another store.
         dataset: its data set name.
         frames: the format of its frames, before the recipe's own steps.
@@ -48,6 +51,7 @@ class RunConfig:
         device: ``cpu`` or ``cuda``.
         threads: CPU threads of torch.
         versions: of the software.
+        fusion: the fusion that the stages were chosen by; None where they were named.
     """
 
     data: str
@@ -62,10 +66,22 @@ class RunConfig:
     device: str
     threads: int
     versions: Mapping[str, str | None] = field(default_factory=dict)
+    fusion: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the fusion.
+
+        Raises:
+            ConfigError: it is unknown.
+        """
+        if self.fusion is not None:
+            get_fusion(self.fusion)
 
 
 class RunFolder:
     """A run on disk: ``config.json``, ``metrics.jsonl``, TensorBoard events, ``STAGE.safetensors``, ``eval/*.json``.
+
+    A run on a store in memory also keeps it, in ``data/store.safetensors``.
 
     Args:
         path: the folder; see ``create`` and ``open``.
@@ -104,6 +120,8 @@ class RunFolder:
             values = json.loads(file.read_text())
             recipe = Recipe().with_overrides(values.pop("recipe"))
             stages = tuple(values.pop("stages"))
+            if (path / OWN_STORE).is_file():
+                values["data"] = str((path / OWN_STORE).resolve())
             frames = _recorded_frames(values)
             return cls(path, RunConfig(recipe=recipe, stages=stages, frames=frames, **values))
         except OSError as error:
@@ -119,13 +137,20 @@ class RunFolder:
         return path
 
     def default_encoder(self) -> str:
-        """Return the stage whose encoder the run stands for: ``inf``, else ``cml``, else ``ser``.
+        """Return the encoder that the run stands for.
+
+        It is that of the run's fusion where its stages have finished; else that of the first finished stage of ``inf``,
+        ``joint``, ``cml`` and ``ser``.
 
         Raises:
             ConfigError: no stage has finished.
         """
+        if self.config.fusion is not None:
+            fusion = get_fusion(self.config.fusion)
+            if all(map(self._has_finished, fusion.stages)):
+                return fusion.encoder
         for stage in _PREFERENCE:
-            if (self.path / f"{stage}.safetensors").is_file():
+            if self._has_finished(stage):
                 return stage
         raise ConfigError(f"{self.path}: no stage has finished, so there is no checkpoint to use")
 
@@ -133,8 +158,8 @@ class RunFolder:
         """Return an encoder of the run on the CPU.
 
         Args:
-            name: a finished stage; ``concat`` for those of ``ser`` and ``cml`` side by side; ``random`` for a randomly
-                initialised one.
+            name: a finished stage, ``ser``, ``cml``, ``inf`` or ``joint``; ``concat`` for those of ``ser`` and ``cml``
+                side by side; ``random`` for a randomly initialised one.
 
         Raises:
             ConfigError: the stage has no checkpoint, or its checkpoint is damaged or of other sizes.
@@ -172,6 +197,9 @@ class RunFolder:
                 f"{path}: not the store that {self.path} was trained on "
                 f"(hash {store.info.sha256[:12]}, expected {self.config.data_sha256[:12]}): name that one with --data"
             )
+
+    def _has_finished(self, stage: str) -> bool:
+        return (self.path / f"{stage}.safetensors").is_file()
 
     def _finished(self) -> str:
         finished = sorted(file.stem for file in self.path.glob("*.safetensors"))

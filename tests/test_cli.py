@@ -75,6 +75,26 @@ def test_recipe_from_toml_and_set(crrl, tmp_path, tiny_path):
     assert (recipe["lr"], recipe["batch_size"], recipe["epochs"]) == (0.5, 8, 1)
 
 
+@pytest.mark.parametrize(
+    ("chosen", "stages", "fusion", "encoder"),
+    [
+        ([], ["cml", "inf"], "distill", "inf"),
+        (["--fusion", "joint"], ["joint"], "joint", "joint"),
+        (["--fusion", "concat"], ["ser", "cml"], "concat", "concat"),
+        (["--stages", "ser,joint"], ["ser", "joint"], None, "joint"),
+    ],
+)
+def test_a_fusion_chooses_stages_and_the_encoder_that_is_evaluated(
+    crrl, tmp_path, tiny_path, chosen, stages, fusion, encoder
+):
+    assert crrl("pretrain", "--data", tiny_path, *chosen, "--out", "run", *SMALL)[0] == 0
+    config = json.loads((tmp_path / "run/config.json").read_text())
+    assert (config["stages"], config["fusion"]) == (stages, fusion)
+    assert {path.stem for path in (tmp_path / "run").glob("*.safetensors")} == set(stages)
+    assert crrl("eval", "knn", "run")[0] == 0
+    assert json.loads((tmp_path / f"run/eval/knn-{encoder}.json").read_text())["encoder"] == encoder
+
+
 def test_the_default_run_folder_is_named_after_data_and_recipe(crrl, tmp_path, tiny_path):
     assert crrl("pretrain", "--data", tiny_path, "--stages", "cml", *SMALL)[0] == 0
     (folder,) = (tmp_path / "runs").iterdir()
@@ -93,6 +113,10 @@ def test_the_default_run_folder_is_named_after_data_and_recipe(crrl, tmp_path, t
         (["pretrain", "--data", "demo", "--set", "lr=fast"], ["lr", "'fast'"]),
         (["pretrain", "--data", "demo", "--recipe", "quick"], ["'quick'", "paper, fast"]),
         (["pretrain", "--data", "demo", "--stages", "inf"], ["put cml before it"]),
+        (["pretrain", "--data", "demo", "--fusion", "both"], ["'both'", "distill, joint, concat"]),
+        (["pretrain", "--data", "demo", "--fusion", "joint", "--stages", "ser"], ["either a fusion or stages"]),
+        (["pretrain", "--data", "demo", "--stages", ""], ["name each stage once"]),
+        (["bench", "train", "--stages", "joint"], ["unknown stage 'joint'", "ser, cml, inf, which the release has"]),
         (["pretrain", "--data", "demo", "--device", "tpu"], ["'tpu'", "auto, cpu or cuda"]),
         (["pretrain", "--data", "demo", "--config", "absent.toml"], ["absent.toml"]),
         (["prepare", "ucla", "absent.zip"], ["absent.zip: no such file or folder"]),

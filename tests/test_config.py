@@ -14,6 +14,7 @@ def test_paper_holds_the_release_values():
     assert (recipe.hidden_size, recipe.layers, recipe.dropout) == (256, 2, 0.2)
     assert (recipe.queue_size, recipe.temperature, recipe.momentum) == (64, 0.1, 0.999)
     assert (recipe.key_mlp_momentum, recipe.distill_weight, recipe.clip_grad_norm) == (False, 0.1, 5.0)
+    assert recipe.contrast_weight == 1.0
     assert (recipe.precision, recipe.length_buckets) == ("fp32", 0)
 
 
@@ -55,6 +56,8 @@ def test_a_resolved_recipe_survives_json():
         ({"dropout": "1"}, r"dropout must be in \[0, 1\)"),
         ({"momentum": "1.1"}, r"momentum must be in \[0, 1\]"),
         ({"queue_size": "-1"}, "queue_size must be at least 0"),
+        ({"contrast_weight": "-1"}, "contrast_weight must be at least 0"),
+        ({"contrast_weight": "inf"}, "contrast_weight must be a finite number"),
         ({"length_buckets": "-1"}, "length_buckets must be at least 0"),
         ({"length_buckets": "8.5"}, "length_buckets must be a whole number"),
         ({"cuda_graphs": "0"}, "cuda_graphs must be true or false"),

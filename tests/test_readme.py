@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.export.conftest import make_run
+
 README = (Path(__file__).parents[1] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
@@ -16,6 +18,8 @@ def test_readme_has_examples():
 @pytest.mark.parametrize("block", BLOCKS)
 def test_python_blocks_run(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    if '"runs/ucla"' in block:
+        make_run(tmp_path / "runs/ucla", hidden=256)
     exec(compile(block, "README.md", "exec"), {"__name__": "readme"})
 
 
@@ -30,8 +34,8 @@ def test_commands_exist():
             yield from names(command, (*prefix, name)) if hasattr(command, "commands") else ()
 
     known = {" ".join(name) for name in names(typer.main.get_command(app))}
-    shown = re.findall(r"crrl-fast (eval \w+|bench \w+|prepare|inspect|pretrain|embed|doctor)\b", README)
-    assert {"prepare", "inspect", "pretrain", "embed", "eval linear", "eval knn"} <= set(shown)
+    shown = re.findall(r"crrl-fast (eval \w+|bench \w+|prepare|inspect|pretrain|embed|export|report|doctor)\b", README)
+    assert {"prepare", "inspect", "pretrain", "embed", "export", "eval linear", "eval knn"} <= set(shown)
     assert set(shown) <= known
 
 

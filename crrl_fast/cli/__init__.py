@@ -14,8 +14,10 @@ from crrl_fast.cli.doctor import doctor
 from crrl_fast.cli.embed import embed
 from crrl_fast.cli.evaluate import eval_app
 from crrl_fast.cli.evaluate_all import evaluate_all
+from crrl_fast.cli.export import export
 from crrl_fast.cli.finetune import finetune, semi, transfer
 from crrl_fast.cli.pretrain import pretrain
+from crrl_fast.cli.report import report
 from crrl_fast.errors import CrrlError
 
 __all__ = ["app", "main"]
@@ -35,6 +37,8 @@ eval_app.command()(semi)
 eval_app.command()(transfer)
 eval_app.command("all")(evaluate_all)
 app.command()(embed)
+app.command()(report)
+app.command()(export)
 app.add_typer(bench_app, name="bench")
 app.command()(doctor)
 

@@ -27,8 +27,8 @@ RunArgument = Annotated[Path, typer.Argument(help="A run folder that `crrl-fast 
 EncoderOption = Annotated[
     str | None,
     typer.Option(
-        help="A stage of the run (ser, cml, inf, ...), concat for ser and cml side by side, or random for an "
-        "untrained one; default: the run's last fusion."
+        help="A stage of the run (ser, cml, inf, joint), concat for ser and cml side by side, or random for an "
+        "untrained one; default: that of the run's fusion."
     ),
 ]
 LayoutOption = Annotated[str | None, typer.Option(help="Layout of the files; default: recognised.")]

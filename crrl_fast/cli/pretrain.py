@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +14,13 @@ def pretrain(
     data: Annotated[str, typer.Option(help="A data set name (demo, ucla, ...) or the path of a store.")],
     split: Annotated[str | None, typer.Option(help="A split of the store; default: its first.")] = None,
     recipe: Annotated[str, typer.Option(help="paper or fast.")] = "paper",
-    stages: Annotated[str, typer.Option(help="Stages in order: ser, cml, inf.")] = "cml,inf",
+    fusion: Annotated[
+        str | None,
+        typer.Option(help="How reconstruction and contrast become one: distill (default), joint or concat."),
+    ] = None,
+    stages: Annotated[
+        str | None, typer.Option(help="Instead of a fusion, its stages in order: ser, cml, inf, joint.")
+    ] = None,
     assignments: Annotated[
         list[str] | None, typer.Option("--set", help="Override a recipe field: field=value; may be repeated.")
     ] = None,
@@ -27,22 +32,19 @@ def pretrain(
 ) -> None:
     """Pretrain an encoder without labels."""
     from crrl_fast.config import load_toml, parse_assignments
-    from crrl_fast.device import resolve_device
-    from crrl_fast.recipes import get_recipe
-    from crrl_fast.training.pretrain import PretrainRequest
     from crrl_fast.training.pretrain import pretrain as run_pretraining
+    from crrl_fast.training.request import PretrainRequest
 
-    overrides = {**(load_toml(config) if config else {}), **parse_assignments(assignments or [])}
-    name = f"{Path(data).stem}-{recipe}-{datetime.now():%Y%m%d-%H%M%S}"
-    request = PretrainRequest(
-        data=data,
+    request = PretrainRequest.resolve(
+        data,
         split=split,
-        recipe_name=recipe,
-        recipe=get_recipe(recipe).with_overrides(overrides),
-        stages=names_in(stages),
-        out=out or Path("runs") / name,
+        recipe=recipe,
+        overrides={**(load_toml(config) if config else {}), **parse_assignments(assignments or [])},
+        fusion=fusion,
+        stages=None if stages is None else names_in(stages),
+        out=out,
         seed=seed,
-        device=resolve_device(device),
+        device=device,
         probe_every=probe_every,
     )
     try:

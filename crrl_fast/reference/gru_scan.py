@@ -5,6 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from crrl_fast.padding import reverse_time, valid_frames
+from crrl_fast.reference.checks import check_length_values, check_lengths, dtype_name
+
 WEIGHT_DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -18,28 +21,25 @@ def check_inputs(
         )
     directions, columns, _ = w_hh.shape
     if w_hh.dtype not in WEIGHT_DTYPES:
-        raise TypeError(f"gru_scan: w_hh must be float32, float64, float16 or bfloat16, got {_name(w_hh.dtype)}")
+        raise TypeError(f"gru_scan: w_hh must be float32, float64, float16 or bfloat16, got {dtype_name(w_hh.dtype)}")
     if projected.dim() != 4 or projected.shape[2:] != (directions, columns):
         raise ValueError(
             f"gru_scan: projected must have shape (B, T, {directions}, {columns}), got {list(projected.shape)}"
         )
     if projected.dtype not in (w_hh.dtype, torch.promote_types(w_hh.dtype, torch.float32)):
         raise TypeError(
-            f"gru_scan: projected must be of w_hh's dtype, {_name(w_hh.dtype)}, or float32 beside a half-precision "
-            f"one, got {_name(projected.dtype)}"
+            f"gru_scan: projected must be of w_hh's dtype, {dtype_name(w_hh.dtype)}, or float32 beside a "
+            f"half-precision one, got {dtype_name(projected.dtype)}"
         )
     if frames is not None and (frames < 0 or projected.shape[1] not in (1, frames)):
         raise ValueError(f"gru_scan: projected must have 1 frame or frames = {frames}, got {projected.shape[1]}")
     if b_hh is not None and (b_hh.shape != w_hh.shape[:2] or not b_hh.dtype.is_floating_point):
         raise ValueError(
-            f"gru_scan: b_hh must be floating, of shape [{directions}, {columns}], got {_name(b_hh.dtype)} of shape "
-            f"{list(b_hh.shape)}"
+            f"gru_scan: b_hh must be floating, of shape [{directions}, {columns}], got {dtype_name(b_hh.dtype)} of "
+            f"shape {list(b_hh.shape)}"
         )
-    if lengths is not None and lengths.dtype != torch.int64:
-        raise TypeError(f"gru_scan: lengths must be int64, got {_name(lengths.dtype)}")
-    if lengths is not None and lengths.shape != projected.shape[:1]:
-        raise ValueError(f"gru_scan: lengths must have shape [{projected.shape[0]}], got {list(lengths.shape)}")
-    for name, tensor in (("w_hh", w_hh), ("b_hh", b_hh), ("lengths", lengths)):
+    check_lengths("gru_scan", lengths, len(projected), projected.device)
+    for name, tensor in (("w_hh", w_hh), ("b_hh", b_hh)):
         if tensor is not None and tensor.device != projected.device:
             raise ValueError(f"gru_scan: {name} must be on {projected.device}, got {tensor.device}")
 
@@ -83,36 +83,19 @@ def gru_scan(
     clips, given, directions, columns = projected.shape
     frames = given if frames is None else frames
     wide = torch.promote_types(w_hh.dtype, torch.float32)
-    valid = valid_frames(lengths, clips, frames, projected.device)
+    check_length_values("gru_scan", lengths, frames)
+    lengths = torch.full((clips,), frames, device=projected.device) if lengths is None else lengths
+    valid = valid_frames(lengths, frames)[..., None]
     bias = projected.new_zeros(directions, columns, dtype=wide) if b_hh is None else b_hh.to(wide)
     states = []
     for direction in range(directions):
         steps = projected[:, :, direction].to(wide).expand(clips, frames, columns)
-        steps = steps if direction == 0 else reverse_clips(steps, valid)
-        steps = torch.where(valid[..., None], steps, torch.zeros_like(steps))
+        steps = steps if direction == 0 else reverse_time(steps, lengths)
+        steps = torch.where(valid, steps, torch.zeros_like(steps))
         state = _scan(steps, w_hh[direction], bias[direction])
-        state = torch.where(valid[..., None], state, torch.zeros_like(state))
-        states.append(state if direction == 0 else reverse_clips(state, valid))
+        state = torch.where(valid, state, torch.zeros_like(state))
+        states.append(state if direction == 0 else reverse_time(state, lengths))
     return torch.stack(states, dim=2).to(projected.dtype)
-
-
-def valid_frames(lengths: Tensor | None, clips: int, frames: int, device: torch.device) -> Tensor:
-    """Return (clips, frames) bool, True in front of each clip's length; raise for lengths that are known and wrong."""
-    if lengths is None:
-        return torch.ones(clips, frames, dtype=torch.bool, device=device)
-    if lengths.device.type == "cpu" and not torch.compiler.is_compiling():  # a compiled graph cannot raise on values
-        for clip, length in enumerate(lengths.tolist()):
-            if not 0 <= length <= frames:
-                raise ValueError(f"gru_scan: lengths[{clip}] = {length} is outside [0, {frames}]")
-    return torch.arange(frames, device=device) < lengths[:, None]
-
-
-def reverse_clips(x: Tensor, valid: Tensor) -> Tensor:
-    """Return x (B, T, ...) with the valid frames of each clip in reverse, and the padding where it was."""
-    clips, frames = valid.shape
-    time = torch.arange(frames, device=x.device).expand(clips, frames)
-    reverse = torch.where(valid, valid.sum(dim=1, keepdim=True) - 1 - time, time)
-    return x[torch.arange(clips, device=x.device)[:, None], reverse]
 
 
 def _scan(steps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -127,7 +110,3 @@ def _scan(steps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         state = (1 - z) * n + z * state
         states.append(state)
     return torch.stack(states, dim=1)[:, 1:]
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,61 +13,16 @@ from crrl_fast.data.batches import ResidentClips, resident_split
 from crrl_fast.data.catalog import open_data
 from crrl_fast.data.frame_format import FrameFormat
 from crrl_fast.data.store import Store
-from crrl_fast.errors import ConfigError
 from crrl_fast.evaluation.features import FeatureSet, extract_features
 from crrl_fast.evaluation.knn import nearest_neighbour_accuracy
-from crrl_fast.run import RunConfig, RunFolder
+from crrl_fast.run import OWN_STORE, RunConfig, RunFolder
 from crrl_fast.seeding import seed_everything
 from crrl_fast.training.display import TrainingDisplay
 from crrl_fast.training.log import MetricsLog
 from crrl_fast.training.loop import train_stage
-from crrl_fast.training.stages import ContrastiveMotionLearner, InformationFuser, SequenceReconstructor
+from crrl_fast.training.request import PretrainRequest
+from crrl_fast.training.stages import ContrastiveMotionLearner, InformationFuser, JointLearner, SequenceReconstructor
 from crrl_fast.versions import software_versions
-
-STAGES = ("ser", "cml", "inf")
-
-
-@dataclass(frozen=True)
-class PretrainRequest:
-    """What the user asked for.
-
-    Attributes:
-        data: data set name or path of a store.
-        split: split to train on; None is the store's first.
-        recipe_name: named recipe that ``recipe`` started from.
-        recipe: resolved hyperparameters.
-        stages: of ``ser``, ``cml`` and ``inf``; ``inf`` needs ``cml`` before it.
-        out: the run folder, new or empty.
-        seed: of weights, dropout and shuffling.
-        device: where to train.
-        probe_every: epochs between nearest-neighbour scores; 0 takes none.
-    """
-
-    data: str
-    split: str | None
-    recipe_name: str
-    recipe: Recipe
-    stages: tuple[str, ...]
-    out: Path
-    seed: int
-    device: torch.device
-    probe_every: int
-
-    def __post_init__(self) -> None:
-        """Check the stages and the probe.
-
-        Raises:
-            ConfigError: a stage is unknown, stands twice, or ``inf`` stands without ``cml`` before it.
-        """
-        for stage in self.stages:
-            if stage not in STAGES:
-                raise ConfigError(f"unknown stage {stage!r}: choose from {', '.join(STAGES)}")
-        if not self.stages or len(set(self.stages)) < len(self.stages):
-            raise ConfigError(f"--stages {','.join(self.stages)!r}: name each stage once, for instance cml,inf")
-        if "inf" in self.stages and "cml" not in self.stages[: self.stages.index("inf")]:
-            raise ConfigError("stage 'inf' distils the encoder of 'cml': put cml before it, as in --stages cml,inf")
-        if self.probe_every < 0:
-            raise ConfigError(f"--probe-every must be at least 0, got {self.probe_every}")
 
 
 def pretrain(request: PretrainRequest, console: Console) -> RunFolder:
@@ -79,7 +33,7 @@ def pretrain(request: PretrainRequest, console: Console) -> RunFolder:
         DataError: the store is missing or damaged.
         TrainingError: a loss is no longer finite.
     """
-    store, path = open_data(request.data)
+    store, path = _open(request)
     clips = store.processed(request.recipe.steps())
     train, test = resident_split(clips, request.split, request.device)
     run = RunFolder.create(
@@ -97,8 +51,11 @@ def pretrain(request: PretrainRequest, console: Console) -> RunFolder:
             device=request.device.type,
             threads=torch.get_num_threads(),
             versions=software_versions(),
+            fusion=request.fusion,
         ),
     )
+    if isinstance(request.data, Store):
+        store.save(path)
     probe = _NearestNeighbourProbe(store, train, test, request)
     console.print(
         f"{store.info.dataset}: {len(train)} training clips, {len(test)} test clips, "
@@ -126,6 +83,13 @@ def pretrain(request: PretrainRequest, console: Console) -> RunFolder:
     return run
 
 
+def _open(request: PretrainRequest) -> tuple[Store, Path]:
+    """Return the store to train on and where it lies, or will lie."""
+    if isinstance(request.data, Store):
+        return request.data, request.out / OWN_STORE
+    return open_data(request.data)
+
+
 def _build_stage(
     stage: str, train: ResidentClips, recipe: Recipe, modules: dict[str, torch.nn.Module]
 ) -> torch.nn.Module:
@@ -133,6 +97,8 @@ def _build_stage(
         return SequenceReconstructor(train.width, recipe)
     if stage == "cml":
         return ContrastiveMotionLearner(train.width, recipe)
+    if stage == "joint":
+        return JointLearner(train.width, recipe)
     teacher = modules["cml"]
     assert isinstance(teacher, ContrastiveMotionLearner)
     return InformationFuser(train.width, recipe, extract_features(teacher.encoder, train))

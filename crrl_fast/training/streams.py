@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+
+Main = TypeVar("Main")
+Side = TypeVar("Side")
 
 
-def side_by_side(device: torch.device, main: Callable[[], Tensor], side: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+def side_by_side(device: torch.device, main: Callable[[], Main], side: Callable[[], Side]) -> tuple[Main, Side]:
     """Return the results of ``main()`` and ``side()``; neither may write what the other reads.
 
     On a GPU ``side`` runs on a stream of its own, between a fork from and a join with the current stream, which a CUDA

@@ -9,7 +9,8 @@ from crrl_fast.data.batches import ResidentClips
 from crrl_fast.errors import TrainingError
 from crrl_fast.training.graphs import MAX_LENGTHS, GraphedStep, GraphRecorder
 from crrl_fast.training.loop import train_stage
-from crrl_fast.training.stages import ContrastiveMotionLearner, InformationFuser, SequenceReconstructor
+from crrl_fast.training.request import STAGES
+from crrl_fast.training.stages import ContrastiveMotionLearner, InformationFuser, JointLearner, SequenceReconstructor
 from crrl_fast.training.step import TrainingStep
 
 RECIPE = Recipe(epochs=4, batch_size=5, lr=0.1, lr_milestones=(2,), hidden_size=8, queue_size=9, dropout=0.2)
@@ -41,12 +42,14 @@ def stage_module(name, clips, recipe=RECIPE):
         module = SequenceReconstructor(clips.width, recipe)
     elif name == "cml":
         module = ContrastiveMotionLearner(clips.width, recipe)
+    elif name == "joint":
+        module = JointLearner(clips.width, recipe)
     else:
         module = InformationFuser(clips.width, recipe, torch.randn(len(clips), 2 * recipe.hidden_size))
     return module.to(clips.device)
 
 
-@pytest.mark.parametrize("name", ["ser", "cml", "inf"])
+@pytest.mark.parametrize("name", STAGES)
 def test_steps_by_shape_train_like_steps_as_they_come(tiny_store, name):
     """Without a GPU: shapes are padded, told apart and replayed as on one, and losses and weights stay the same."""
     recipe = RECIPE.with_overrides({"dropout": 0.0})
@@ -115,7 +118,7 @@ def on_gpu(store, device):
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
-@pytest.mark.parametrize("name", ["ser", "cml", "inf"])
+@pytest.mark.parametrize("name", STAGES)
 def test_graphs_train_like_single_launches(tiny_store, cuda, monkeypatch, name, dropout):
     clips = on_gpu(tiny_store, cuda)
     recipe = RECIPE.with_overrides({"dropout": dropout, "length_buckets": 2, "epochs": 6})
@@ -135,7 +138,7 @@ def test_graphs_train_like_single_launches(tiny_store, cuda, monkeypatch, name, 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("graphs", [True, False])
-@pytest.mark.parametrize("name", ["ser", "cml", "inf"])
+@pytest.mark.parametrize("name", STAGES)
 def test_the_loop_never_waits_for_the_gpu(tiny_store, cuda, name, graphs, precision):
     """From the end of an epoch to the last step of the next, shuffling included, any synchronisation raises."""
     clips = on_gpu(tiny_store, cuda)

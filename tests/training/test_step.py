@@ -7,11 +7,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from crrl_fast.config import Recipe
 from crrl_fast.data.batches import ResidentClips
-from crrl_fast.training.stages import ContrastiveMotionLearner, InformationFuser, SequenceReconstructor
+from crrl_fast.training.request import STAGES
+from crrl_fast.training.stages import ContrastiveMotionLearner, InformationFuser, JointLearner, SequenceReconstructor
 from crrl_fast.training.step import TrainingStep
 
 RECIPE = Recipe(batch_size=6, lr=0.1, hidden_size=7, queue_size=9, dropout=0.0)
-STAGES = ("ser", "cml", "inf")
 
 
 def stage_module(name, clips, recipe=RECIPE):
@@ -20,6 +20,8 @@ def stage_module(name, clips, recipe=RECIPE):
         return SequenceReconstructor(clips.width, recipe).double()
     if name == "cml":
         return ContrastiveMotionLearner(clips.width, recipe).double()
+    if name == "joint":
+        return JointLearner(clips.width, recipe).double()
     return InformationFuser(clips.width, recipe, torch.randn(len(clips), 2 * recipe.hidden_size)).double()
 
 

@@ -16,6 +16,13 @@ def test_both_results_come_back_and_the_main_one_has_its_gradient(device):
         torch.testing.assert_close(weight.grad, expected)
 
 
+def test_the_main_part_may_return_several_things(device):
+    x = torch.arange(3.0, device=device)
+    (parts, total), side = side_by_side(device, lambda: ({"x": x + 1}, x.sum()), lambda: -x)
+    assert parts["x"].tolist() == [1, 2, 3]
+    assert (total.item(), side.tolist()) == (3, [0, -1, -2])
+
+
 def test_main_draws_its_random_numbers_first(device):
     torch.manual_seed(0)
     expected = torch.rand(5, device=device), torch.rand(5, device=device)

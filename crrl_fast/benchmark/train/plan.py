@@ -47,7 +47,7 @@ class Plan:
         """
         for stage in self.stages:
             if stage not in STAGES:
-                raise ConfigError(f"unknown stage {stage!r}: choose from {', '.join(STAGES)}")
+                raise ConfigError(f"unknown stage {stage!r}: choose from {', '.join(STAGES)}, which the release has")
         if not self.stages or len(set(self.stages)) < len(self.stages):
             raise ConfigError(f"--stages {','.join(self.stages)!r}: name each stage once, for instance cml,inf")
         for name, least in (("rounds", 1), ("steps", 1), ("curve_steps", 0)):

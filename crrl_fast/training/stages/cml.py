@@ -39,7 +39,11 @@ class ContrastiveMotionLearner(nn.Module):
 
         In training mode the key network takes its momentum step first, and the batch's keys enter the queue last.
         """
-        query, key = side_by_side(batch.coords.device, lambda: self._queries(batch), lambda: self._keys(batch))
+        query, key = side_by_side(batch.coords.device, lambda: self._queries(batch), lambda: self.keys(batch))
+        return self.contrast(query, key)
+
+    def contrast(self, query: Tensor, key: Tensor) -> dict[str, Tensor]:
+        """Return the losses of projected queries and keys, both (B, C); in training mode the keys enter the queue."""
         loss, accuracy = queue_info_nce(
             query,
             key,
@@ -53,15 +57,16 @@ class ContrastiveMotionLearner(nn.Module):
             self.queue.enqueue(F.normalize(key, dim=1))
         return {"loss": loss, "accuracy": accuracy[0]}
 
-    def _queries(self, batch: Batch) -> Tensor:
-        query: Tensor = self.head(self.encoder(batch.coords, batch.lengths).feature)
-        return query
-
     @torch.no_grad()
-    def _keys(self, batch: Batch) -> Tensor:
+    def keys(self, batch: Batch) -> Tensor:
+        """Return the projected keys (B, C) of the velocity; in training mode the key network takes its step first."""
         if self.training:
             momentum_update(self.key_encoder, self.encoder, self.recipe.momentum)
             if self.recipe.key_mlp_momentum:
                 momentum_update(self.key_head, self.head, self.recipe.momentum)
         key: Tensor = self.key_head(self.key_encoder(batch.velocity, batch.lengths).feature)
         return key
+
+    def _queries(self, batch: Batch) -> Tensor:
+        query: Tensor = self.head(self.encoder(batch.coords, batch.lengths).feature)
+        return query

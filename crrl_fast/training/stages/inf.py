@@ -7,7 +7,7 @@ from torch import Tensor
 from crrl_fast.config import Recipe
 from crrl_fast.data.batches import Batch
 from crrl_fast.models import mlp_head
-from crrl_fast.training.stages.ser import SequenceReconstructor
+from crrl_fast.training.stages.ser import SequenceReconstructor, reconstruction
 
 
 class InformationFuser(SequenceReconstructor):
@@ -34,7 +34,7 @@ class InformationFuser(SequenceReconstructor):
         ``distill`` is the mean over clips of the squared distance between MLP(student feature) and teacher feature.
         """
         encoding = self.encoder(batch.coords, batch.lengths)
-        losses = self.reconstruction(encoding, batch)
+        losses = reconstruction(self.decoder, encoding, batch)
         difference = self.head(encoding.feature) - self.teacher_features[batch.position]
         distill = difference.square().sum(dim=1).mean()
         return {**losses, "loss": losses["loss"] + self.weight * distill, "distill": distill}

@@ -26,19 +26,18 @@ class SequenceReconstructor(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Return ``loss`` = ``forward`` + ``reverse`` for the batch, scalars."""
-        return self.reconstruction(self.encoder(batch.coords, batch.lengths), batch)
+        return reconstruction(self.decoder, self.encoder(batch.coords, batch.lengths), batch)
 
-    def reconstruction(self, encoding: Encoding, batch: Batch) -> dict[str, Tensor]:
-        """Return the losses of decoding ``encoding`` forward and in reverse, which run as one decoder batch."""
-        decoded = self.decoder(
-            torch.cat([encoding.first, encoding.last]), batch.coords.shape[1], batch.lengths.repeat(2)
-        )
-        forward, reverse = decoded.split(len(batch.coords))
-        losses = {
-            "forward": squared_error(forward, batch.coords, batch.lengths),
-            "reverse": squared_error(reverse, reverse_time(batch.coords, batch.lengths), batch.lengths),
-        }
-        return {"loss": losses["forward"] + losses["reverse"], **losses}
+
+def reconstruction(decoder: SequenceDecoder, encoding: Encoding, batch: Batch) -> dict[str, Tensor]:
+    """Return the losses of decoding ``encoding`` forward and in reverse, which run as one decoder batch."""
+    decoded = decoder(torch.cat([encoding.first, encoding.last]), batch.coords.shape[1], batch.lengths.repeat(2))
+    forward, reverse = decoded.split(len(batch.coords))
+    losses = {
+        "forward": squared_error(forward, batch.coords, batch.lengths),
+        "reverse": squared_error(reverse, reverse_time(batch.coords, batch.lengths), batch.lengths),
+    }
+    return {"loss": losses["forward"] + losses["reverse"], **losses}
 
 
 def squared_error(decoded: Tensor, target: Tensor, lengths: Tensor) -> Tensor:

@@ -1,0 +1,93 @@
+"""Pretraining and embedding from Python, as the command line does it; what is heavy is imported at the call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from crrl_fast.config import Recipe
+from crrl_fast.data.store import Store
+
+if TYPE_CHECKING:
+    from crrl_fast.embedding import Embedder
+    from crrl_fast.run import RunFolder
+
+
+def pretrain(
+    data: str | Path | Store,
+    *,
+    split: str | None = None,
+    recipe: str | Recipe = "paper",
+    fusion: str | None = None,
+    stages: Sequence[str] | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    probe_every: int = 10,
+    quiet: bool = False,
+    **overrides: Any,  # noqa: ANN401 - a value of any recipe field
+) -> RunFolder:
+    """Pretrain an encoder without labels; the same run as ``crrl-fast pretrain`` with the same arguments.
+
+    Args:
+        data: data set name, path of a store, or a store. A store is saved into the run folder, as
+            ``data/store.safetensors``, so that the run can be evaluated later; a large one that lies on disk is better
+            named by its path, which copies nothing.
+        split: split to train on; None is the store's first, or all clips where it defines none.
+        recipe: ``paper``, ``fast``, or a recipe.
+        fusion: ``distill`` (the default), ``joint`` or ``concat``.
+        stages: to train instead of those of a fusion: of ``ser``, ``cml``, ``inf`` and ``joint``, in order.
+        out: the run folder, new or empty; None is a new ``runs/DATA-RECIPE-TIME``.
+        seed: of weights, dropout and shuffling.
+        device: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
+        probe_every: epochs between nearest-neighbour scores; 0 takes none.
+        quiet: print nothing. The log is written all the same.
+        **overrides: fields of the recipe: ``epochs=20``, ``lr=0.1``, ...
+
+    Returns:
+        The run folder: ``RunEvaluation.open(run)`` of ``crrl_fast.evaluation`` evaluates it, ``load(run)`` embeds.
+
+    Raises:
+        ConfigError: an argument is unknown or out of range, or the split or the run folder is not usable.
+        DataError: the store is missing or damaged.
+        TrainingError: a loss is no longer finite.
+    """
+    from rich.console import Console
+
+    from crrl_fast.training.pretrain import pretrain as run_pretraining
+    from crrl_fast.training.request import PretrainRequest
+
+    request = PretrainRequest.resolve(
+        data,
+        split=split,
+        recipe=recipe,
+        overrides=overrides,
+        fusion=fusion,
+        stages=stages,
+        out=out,
+        seed=seed,
+        device=device,
+        probe_every=probe_every,
+    )
+    return run_pretraining(request, Console(quiet=quiet))
+
+
+def load(run: str | Path | RunFolder, encoder: str | None = None, device: str = "auto") -> Embedder:
+    """Load an encoder of a run: ``load(run).encode(arrays)`` are the features of one's own clips.
+
+    Args:
+        run: what ``pretrain`` returned, or the path of a run folder.
+        encoder: a finished stage (``ser``, ``cml``, ``inf``, ``joint``), ``concat`` for those of ``ser`` and ``cml``
+            side by side, or ``random`` for an untrained one; None is that of the run's fusion.
+        device: where clips are encoded: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
+
+    Raises:
+        ConfigError: there is no such run, encoder or device.
+    """
+    from crrl_fast.device import resolve_device
+    from crrl_fast.embedding import Embedder
+    from crrl_fast.run import RunFolder
+
+    folder = run if isinstance(run, RunFolder) else RunFolder.open(Path(run))
+    return Embedder.of_run(folder, encoder, resolve_device(device))

@@ -1,0 +1,50 @@
+"""An exported file beside the encoder it was made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from crrl_fast.errors import CrrlError
+from crrl_fast.export.parts import Encoder
+from crrl_fast.padding import valid_frames
+
+# Features lie within -1 and 1. Rounding in float32 moves them by some 1e-7, gates in another order by more than 1e-2.
+TOLERANCE = 1e-4
+# The program was traced with 2 clips of 3 frames; other sizes show that it takes them.
+_SIZES = ((1, 1), (7, 40))
+
+
+@torch.no_grad()
+def largest_difference(encoder: Encoder, feature: Callable[[Tensor, Tensor], Tensor], width: int) -> float:
+    """Return the largest difference of clip features on random ragged batches with NaN in their padding.
+
+    Args:
+        encoder: in eval mode, on the CPU.
+        feature: from frames (B, T, ``width``) float32 and lengths (B) int64, 1 to T, to the feature (B, C).
+        width: numbers D a frame.
+    """
+    generator = torch.Generator().manual_seed(0)
+    differences = []
+    for clips, frames in _SIZES:
+        lengths = torch.randint(1, frames + 1, (clips,), generator=generator)
+        x = torch.randn(clips, frames, width, generator=generator)
+        x = torch.where(valid_frames(lengths, frames)[:, :, None], x, torch.nan)
+        differences.append((feature(x, lengths) - encoder(x, lengths).feature).abs().max())
+    return float(torch.stack(differences).max())
+
+
+def require_equal(difference: float, path: Path) -> None:
+    """Refuse a file that computes something else.
+
+    Raises:
+        CrrlError: its features differ by more than rounding.
+    """
+    if not difference <= TOLERANCE:  # NaN is refused too
+        raise CrrlError(
+            f"{path}: not written, because its features differ from the encoder's by {difference:.1e} (allowed "
+            f"{TOLERANCE:.0e}): please report this with the versions that `crrl-fast doctor` prints"
+        )

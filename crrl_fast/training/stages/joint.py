@@ -1,0 +1,44 @@
+"""Stage ``joint``: reconstruction and contrast train one encoder together."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from crrl_fast.config import Recipe
+from crrl_fast.data.batches import Batch
+from crrl_fast.models import SequenceDecoder
+from crrl_fast.training.stages.cml import ContrastiveMotionLearner
+from crrl_fast.training.stages.ser import reconstruction
+from crrl_fast.training.streams import side_by_side
+
+
+class JointLearner(ContrastiveMotionLearner):
+    """A Contrastive Motion Learner whose query encoder also feeds the decoder of a Sequence Reconstructor.
+
+    Args:
+        input_size: numbers D a frame.
+        recipe: sizes, queue, temperature, momentum and ``contrast_weight``.
+    """
+
+    def __init__(self, input_size: int, recipe: Recipe) -> None:
+        super().__init__(input_size, recipe)
+        self.decoder = SequenceDecoder(self.encoder.feature_size, input_size, recipe.layers)
+
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Return ``loss`` = ``forward`` + ``reverse`` + weight * ``contrast``, and ``accuracy``; scalars.
+
+        The clips are encoded once for both parts. Key network and queue are updated as in stage ``cml``.
+        """
+
+        def reconstruct_and_query() -> tuple[dict[str, Tensor], Tensor]:
+            encoding = self.encoder(batch.coords, batch.lengths)
+            return reconstruction(self.decoder, encoding, batch), self.head(encoding.feature)
+
+        (losses, query), key = side_by_side(batch.coords.device, reconstruct_and_query, lambda: self.keys(batch))
+        contrast = self.contrast(query, key)
+        return {
+            **losses,
+            "loss": losses["loss"] + self.recipe.contrast_weight * contrast["loss"],
+            "contrast": contrast["loss"],
+            "accuracy": contrast["accuracy"],
+        }
