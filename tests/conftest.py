@@ -2,12 +2,15 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from crrl_fast import cli
+from crrl_fast.cli.common import console
 from crrl_fast.data.info import Split
 from crrl_fast.data.store import Store
 
@@ -58,6 +61,33 @@ def tiny_path(tiny_store: Store, tmp_path: Path) -> Path:
     path = tmp_path / "tiny.safetensors"
     tiny_store.save(path)
     return path
+
+
+@pytest.fixture
+def crrl(monkeypatch, tmp_path, capsys):
+    """Return a function that runs the command line in ``tmp_path`` and returns (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CRRL_DATA", str(tmp_path / "stores"))
+    monkeypatch.setattr(console, "_width", 200)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["crrl-fast", *map(str, arguments)])
+        with pytest.raises(SystemExit) as exit_:
+            cli.main()
+        captured = capsys.readouterr()
+        return exit_.value.code, captured.out, captured.err
+
+    return run
+
+
+def one_line_error(result, *parts):
+    """Expect exit code 2 and one line on stderr that holds all ``parts``."""
+    code, _, err = result
+    assert code == 2, result
+    assert err.count("\n") == 1, err
+    assert "Traceback" not in err
+    for part in parts:
+        assert part in err
 
 
 @pytest.fixture

@@ -10,38 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from crrl_fast import cli
-from crrl_fast.cli.common import console
+from tests.conftest import one_line_error
 from tests.data.ntu_files import standing, write_ntu
 from tests.data.test_ucla import GOOD, clip_json
 
 SMALL = [f"--set={field}" for field in ("epochs=1", "hidden_size=4", "queue_size=3", "batch_size=8")]
-
-
-@pytest.fixture
-def crrl(monkeypatch, tmp_path, capsys):
-    """Return a function that runs the command line in ``tmp_path`` and returns (exit code, stdout, stderr)."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("CRRL_DATA", str(tmp_path / "stores"))
-    monkeypatch.setattr(console, "_width", 200)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["crrl-fast", *map(str, arguments)])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        captured = capsys.readouterr()
-        return exit_.value.code, captured.out, captured.err
-
-    return run
-
-
-def one_line_error(result, *parts):
-    code, _, err = result
-    assert code == 2, result
-    assert err.count("\n") == 1, err
-    assert "Traceback" not in err
-    for part in parts:
-        assert part in err
 
 
 def test_the_main_job_from_a_zip_to_results(crrl, tmp_path):

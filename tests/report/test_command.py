@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
+from tests.conftest import one_line_error
 from tests.report.conftest import evaluation_record
-from tests.test_cli import crrl, one_line_error  # noqa: F401 - a fixture
 
 
 @pytest.fixture
@@ -15,7 +15,7 @@ def run_on_tiny(make_run, tiny_store, tiny_path):
     return make_run(tiny_store, tiny_path, "one")
 
 
-def test_a_report_of_one_run_lies_in_its_folder(crrl, run_on_tiny):  # noqa: F811
+def test_a_report_of_one_run_lies_in_its_folder(crrl, run_on_tiny):
     code, out, _ = crrl("report", "one")
     assert code == 0
     assert out.startswith("report: one/report.html, 0.")
@@ -23,7 +23,7 @@ def test_a_report_of_one_run_lies_in_its_folder(crrl, run_on_tiny):  # noqa: F81
 
 
 @pytest.mark.usefixtures("run_on_tiny")
-def test_a_report_of_several_lies_here_or_where_it_is_told(crrl, make_run, tiny_store, tiny_path, tmp_path):  # noqa: F811
+def test_a_report_of_several_lies_here_or_where_it_is_told(crrl, make_run, tiny_store, tiny_path, tmp_path):
     make_run(tiny_store, tiny_path, "two", records=[evaluation_record("knn")])
     assert crrl("report", "one", "two")[0] == 0
     assert crrl("report", "two", "one", "--out", "new/both.html", "--encoder", "cml", "--device", "cpu")[0] == 0
@@ -33,7 +33,7 @@ def test_a_report_of_several_lies_here_or_where_it_is_told(crrl, make_run, tiny_
 
 
 @pytest.mark.usefixtures("run_on_tiny")
-def test_mistakes(crrl, make_run, tiny_store, tiny_path, tmp_path, monkeypatch):  # noqa: F811
+def test_mistakes(crrl, make_run, tiny_store, tiny_path, tmp_path, monkeypatch):
     one_line_error(crrl("report"), "RUN", "crrl-fast report --help")
     one_line_error(crrl("report", "absent"), "absent: not a run folder")
     one_line_error(crrl("report", "one", "./one"), "named twice")
