@@ -44,12 +44,19 @@ class Run:
     def of_classes(self) -> Evaluation | None:
         """Return the evaluation whose confusion matrix stands for the run; None where no record has one.
 
-        The run's own encoder goes before others, the linear probe before other protocols, one stream before several.
+        The run's own encoder goes before others, the linear probe before other protocols, one stream before several,
+        and the run's own split before others, which lengthen the file's name.
         """
         candidates = [e for e in self.evaluations if e.confusion is not None and e.kind in _CLASSES_OF]
         return min(
             candidates,
-            key=lambda e: (e.encoder != self.encoder, bool(e.streams), _CLASSES_OF.index(e.kind), e.file.name),
+            key=lambda e: (
+                e.encoder != self.encoder,
+                bool(e.streams),
+                _CLASSES_OF.index(e.kind),
+                len(e.file.name),
+                e.file.name,
+            ),
             default=None,
         )
 

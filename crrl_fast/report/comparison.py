@@ -78,7 +78,8 @@ def result_rows(runs: Sequence[Run]) -> list[ResultRow]:
     for key in keys:
         found = [column.get(key) for column in columns]
         values = [round(figure.value, 1) for _, figure in filter(None, found)]
-        comparable = len(values) > 1 and len({_test_set(run) for run, f in zip(runs, found, strict=True) if f}) == 1
+        tests = {_test_clips(run, f[0]) for run, f in zip(runs, found, strict=True) if f}
+        comparable = len(values) > 1 and len(tests) == 1
         cells = tuple(
             None if f is None else Cell(f[1], f[0], comparable and round(f[1].value, 1) == max(values)) for f in found
         )
@@ -133,8 +134,10 @@ def _place(kind: str) -> int:
     return _ORDER.index(kind) if kind in _ORDER else len(_ORDER)
 
 
-def _test_set(run: Run) -> tuple[str, str | None]:
-    return run.config.data_sha256, run.config.split
+def _test_clips(run: Run, evaluation: Evaluation) -> tuple[object, ...]:
+    """Return what must be equal where figures are over the same clips; a transfer is over those of another store."""
+    store = "" if evaluation.kind == "transfer" else run.config.data_sha256
+    return store, evaluation.dataset, evaluation.split or run.config.split, evaluation.clips
 
 
 def _named_recipe(name: str) -> dict[str, object] | None:

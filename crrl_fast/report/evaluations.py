@@ -67,6 +67,8 @@ class Evaluation:
         title: the same in words.
         encoder: the encoder that was evaluated.
         protocol: the sentence that says how.
+        dataset: where the clips come from; None where it was not recorded.
+        split: of that data set; None where it was not recorded.
         clips: training and test clips; None where they were not recorded.
         figures: the results.
         streams: of a late fusion; empty otherwise.
@@ -80,6 +82,8 @@ class Evaluation:
     title: str
     encoder: str
     protocol: str
+    dataset: str | None
+    split: str | None
     clips: tuple[int, int] | None
     figures: tuple[Figure, ...]
     streams: tuple[Stream, ...]
@@ -133,6 +137,8 @@ def _evaluation(file: Path, record: Mapping[str, Any]) -> Evaluation:
         title=title,
         encoder=str(record["encoder"]),
         protocol=str(record.get("protocol", "")),
+        dataset=record.get("dataset"),
+        split=record.get("split"),
         clips=_clips(record),
         figures=_figures(record),
         streams=streams,

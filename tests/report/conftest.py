@@ -98,3 +98,12 @@ def unlabelled(tiny_store):
     """Return the tiny store without its labels."""
     info = replace(tiny_store.info, class_names=())
     return replace(tiny_store, labels=tiny_store.labels.new_full((len(tiny_store),), -1), info=info)
+
+
+@pytest.fixture
+def two_examples(monkeypatch):
+    """Draw two clips with their neighbours instead of six: drawing takes most of the time."""
+    from crrl_fast.report import build
+
+    monkeypatch.setattr(build, "_EVEN", 1)
+    monkeypatch.setattr(build, "_MISLED", 1)

@@ -194,6 +194,7 @@ def record_of(store, **values):
     )
 
 
+@pytest.mark.usefixtures("two_examples")
 @pytest.mark.parametrize("classes", [3, 20, 60, 120])
 def test_few_and_many_classes(chromium, make_run, tmp_path, classes):
     store = many_classes(classes)
@@ -213,6 +214,7 @@ def test_few_and_many_classes(chromium, make_run, tmp_path, classes):
     check(chromium, write_report(ReportRequest((run.path,), None, None, (), torch.device("cpu"))))
 
 
+@pytest.mark.usefixtures("two_examples")
 @pytest.mark.parametrize("count", [2, 5])
 def test_several_runs(chromium, make_run, tmp_path, count):
     store = many_classes(16)
@@ -232,6 +234,7 @@ def test_several_runs(chromium, make_run, tmp_path, count):
     check(chromium, write_report(ReportRequest(tuple(runs), out, None, (), torch.device("cpu"))))
 
 
+@pytest.mark.usefixtures("two_examples")
 def test_what_is_left_of_a_run(chromium, make_run, unlabelled, tiny_path):
     unlabelled.save(tiny_path)
     run = make_run(unlabelled, tiny_path, records=[])

@@ -1,5 +1,7 @@
 """Rows of several runs."""
 
+from dataclasses import replace
+
 from crrl_fast.report.collect import read_run
 from crrl_fast.report.comparison import protocols, recipe_rows, result_rows
 from tests.report.conftest import RECIPE, evaluation_record
@@ -45,13 +47,19 @@ def test_rows_are_by_protocol_and_the_best_is_marked(make_run, tiny_store, tiny_
 
 
 def test_runs_on_other_test_clips_have_no_best(make_run, tiny_store, tiny_path):
-    views = tiny_store.info.splits["xview"]
-    tiny_store.info.splits["other"] = views
-    tiny_store.save(tiny_path)
-    one = make_run(tiny_store, tiny_path, "one", split="xview")
-    two = make_run(tiny_store, tiny_path, "two", split="other", records=[evaluation_record(accuracy=10.0)])
+    one = make_run(tiny_store, tiny_path, "one")
+    two = make_run(tiny_store, tiny_path, "two", records=[evaluation_record(accuracy=10.0, split="other")])
     rows = result_rows([read_run(one, "one", None), read_run(two, "two", None)])
     assert [cell.best for cell in rows[0].cells] == [False, False]
+
+
+def test_transfers_are_compared_on_where_they_go(make_run, tiny_store, tiny_path, unlabelled):
+    records = [evaluation_record("transfer", to={"dataset": "ucla"}, dataset="ucla")]
+    one = make_run(tiny_store, tiny_path, "one", records=records)
+    other = replace(unlabelled, info=replace(unlabelled.info, sha256="0" * 64))
+    two = make_run(other, tiny_path, "two", records=records)
+    (row,) = result_rows([read_run(one, "one", None), read_run(two, "two", None)])
+    assert [cell.best for cell in row.cells] == [True, True]
 
 
 def test_files_of_ones_own_naming_stay_apart(tiny_run):

@@ -18,15 +18,7 @@ from tests.report.conftest import RECIPE, epoch_record, evaluation_record
 for package in ("jinja2", "sklearn", "matplotlib", "PIL"):
     pytest.importorskip(package)
 
-
-@pytest.fixture(autouse=True)
-def two_examples(monkeypatch):
-    """Draw two clips with their neighbours instead of six: drawing takes most of the time."""
-    from crrl_fast.report import build
-
-    monkeypatch.setattr(build, "_EVEN", 1)
-    monkeypatch.setattr(build, "_MISLED", 1)
-
+pytestmark = pytest.mark.usefixtures("two_examples")
 
 HOSTILE = "<script>alert('é')</script>&\"'"
 
