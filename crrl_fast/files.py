@@ -1,17 +1,22 @@
-"""Files that appear whole or not at all."""
+"""Files: written whole or not at all, and read no further than a limit."""
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
 
-from crrl_fast.errors import CrrlError
+from crrl_fast.errors import CrrlError, DataError
+from crrl_fast.limits import limit, raising
+
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What values of another form than expected raise: text that is no JSON or TOML, and JSON that is not as it should be."""
 
 
 @contextmanager
@@ -45,3 +50,31 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write ``values`` to ``path`` as indented JSON (see ``replacing``)."""
     write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading; what is no regular file, and might block or never end, is refused.
+
+    Raises:
+        OSError: it cannot be opened, or is a folder, a pipe or a device.
+    """
+    # Opening a pipe that nobody writes to would wait for ever; for regular files the flag means nothing.
+    file = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(None, "not a regular file")
+    return file
+
+
+def read_limited(path: Path, most: str) -> bytes:
+    """Return the content of a regular file that is no larger than limit ``most`` (see ``limits``).
+
+    Raises:
+        OSError: it cannot be opened.
+        DataError: it is larger.
+    """
+    with open_regular(path) as file:
+        content = file.read(limit(most) + 1)
+    if len(content) > limit(most):
+        raise DataError(f"{path}: larger than {limit(most)} bytes; {raising(most)}")
+    return content
