@@ -15,6 +15,8 @@ from safetensors import SafetensorError
 from crrl_fast.errors import CrrlError, DataError
 from crrl_fast.limits import limit, raising
 
+_KINDS = {"clip": "a clip", "labels": "a table of labels", "record": "a record of a run", "toml": "a recipe or layout"}
+FOLLOW_LINKS = "CRRL_FOLLOW_LINKS"
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 """What values of another form than expected raise: text that is no JSON or TOML, and JSON that is not as it should be."""
 
@@ -74,7 +76,25 @@ def read_limited(path: Path, most: str) -> bytes:
         DataError: it is larger.
     """
     with open_regular(path) as file:
-        content = file.read(limit(most) + 1)
-    if len(content) > limit(most):
-        raise DataError(f"{path}: larger than {limit(most)} bytes; {raising(most)}")
-    return content
+        size = os.fstat(file.fileno()).st_size
+        if size > limit(most):
+            raise DataError(f"{path}: has {size} bytes, too large for {_KINDS[most]}; {raising(most)}")
+        return file.read(size)
+
+
+def check_link(path: Path, folder: Path) -> None:
+    """Refuse a link within a folder that leads out of it, unless ``CRRL_FOLLOW_LINKS=1``: whoever made it chose where to.
+
+    Raises:
+        DataError: it does.
+    """
+    if not path.is_symlink() or os.environ.get(FOLLOW_LINKS) == "1":
+        return
+    try:
+        outside = not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a link to itself
+        outside = True
+    if outside:
+        raise DataError(
+            f"{path}: a link to a file outside {folder}: copy the file there, or set {FOLLOW_LINKS}=1 if you made it"
+        )

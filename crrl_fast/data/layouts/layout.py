@@ -60,7 +60,7 @@ class Layout:
             raise self._error("a joint has two parents")
         for joint in parents:
             ancestor: int | None = joint
-            for _ in self.bones:
+            for _ in range(len(parents) + 1):
                 ancestor = parents.get(ancestor) if ancestor is not None else None
             if ancestor is not None:
                 raise self._error("its bones make a cycle")
