@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, get_type_hints
 
 from crrl_fast.data.preprocess import STREAMS, Downsample, Step
 from crrl_fast.errors import ConfigError, shortened, shown
-from crrl_fast.files import MALFORMED, read_limited
+from crrl_fast.files import MALFORMED, read_toml
 
 _LARGEST = sys.float_info.max
 _MOST_LAYERS = 64
@@ -160,7 +159,7 @@ def load_toml(path: Path) -> dict[str, Any]:
         DataError: it is larger than limit ``toml``.
     """
     try:
-        return tomllib.loads(read_limited(path, "toml").decode())
+        return read_toml(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the recipe ({error.strerror})") from error
     except MALFORMED as error:

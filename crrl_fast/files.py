@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,9 +17,10 @@ from crrl_fast.errors import CrrlError, DataError
 from crrl_fast.limits import limit, raising
 
 _KINDS = {"clip": "a clip", "labels": "a table of labels", "record": "a record of a run", "toml": "a recipe or layout"}
+_MOST_DOTS = 2048
 FOLLOW_LINKS = "CRRL_FOLLOW_LINKS"
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
-"""What values of another form than expected raise: text that is no JSON or TOML, and JSON that is not as it should be."""
+"""What text that is no JSON or TOML raises, and JSON of another form than expected."""
 
 
 @contextmanager
@@ -82,8 +84,23 @@ def read_limited(path: Path, most: str) -> bytes:
         return file.read(size)
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file says, which is no larger than limit ``toml``.
+
+    Raises:
+        OSError: it cannot be opened.
+        DataError: it is too large.
+        ValueError: it is no TOML; so too RecursionError.
+    """
+    text = read_limited(path, "toml").decode()
+    # tomllib takes memory with the square of a key's parts, a.b.c and so on.
+    if max(line.count(".") for line in text.split("\n")) > _MOST_DOTS:
+        raise ValueError(f"a line with more than {_MOST_DOTS} dots")
+    return tomllib.loads(text)
+
+
 def check_link(path: Path, folder: Path) -> None:
-    """Refuse a link within a folder that leads out of it, unless ``CRRL_FOLLOW_LINKS=1``: whoever made it chose where to.
+    """Refuse a link within a folder that leads out of it: its maker chose where to. ``CRRL_FOLLOW_LINKS=1`` allows it.
 
     Raises:
         DataError: it does.

@@ -192,7 +192,7 @@ class RunFolder:
 
         if name == RANDOM_ENCODER:
             with seeded_weights(self.config.seed, RANDOM_ENCODER):
-                return build_checked(build)
+                return build_checked(self.path, build)
         path = self.path / f"{name}.safetensors"
         if not path.is_file():
             raise ConfigError(f"{self.path}: stage {name!r} has no checkpoint here; {self._finished()}")

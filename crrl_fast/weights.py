@@ -17,13 +17,17 @@ from crrl_fast.limits import limit, raising
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def build_checked(build: Callable[[], Module]) -> Module:
+def build_checked(where: Path, build: Callable[[], Module]) -> Module:
     """Return a module that ``build`` makes, unless its weights would be larger than limit ``encoder``.
+
+    Args:
+        where: names what its sizes are from.
+        build: makes it.
 
     Raises:
         ConfigError: they would.
     """
-    _empty(build)
+    _empty(where, build)
     return build()
 
 
@@ -41,7 +45,7 @@ def load_weights(path: Path, build: Callable[[], Module], prefix: str) -> Module
             or dtypes than the module's, or values that are not finite.
         OSError: the file cannot be read; so too SafetensorError.
     """
-    module = _empty(build)
+    module = _empty(path, build)
     names = module.state_dict()
     _check(path, read_tensor_header(path), names, prefix)
     module = module.to_empty(device="cpu")
@@ -55,13 +59,13 @@ def load_weights(path: Path, build: Callable[[], Module], prefix: str) -> Module
     return module
 
 
-def _empty(build: Callable[[], Module]) -> Module:
+def _empty(where: Path, build: Callable[[], Module]) -> Module:
     """Return the module without memory for its weights."""
     with torch.device("meta"):
         module = build()
     size = sum(tensor.numel() * tensor.itemsize for tensor in module.state_dict().values())
     if size > limit("encoder"):
-        raise ConfigError(f"an encoder of these sizes has {size} bytes of weights; {raising('encoder')}")
+        raise ConfigError(f"{where}: an encoder of these sizes has {size} bytes of weights; {raising('encoder')}")
     return module
 
 

@@ -97,11 +97,10 @@ def parse_header(path: Path, header: str | None) -> StoreInfo:
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
     except MALFORMED as error:
-        raise DataError(
-            f"{path}: the store's header is damaged ({shown(error)}): prepare it again"
-        ) from error
+        raise DataError(f"{path}: the store's header is damaged ({shown(error)}): prepare it again") from error
     raise DataError(
-        f"{path}: store version {shown(version)}, but this crrl-fast reads version {VERSION}: prepare it again, or upgrade"
+        f"{path}: store version {shown(version)}, but this crrl-fast reads version {VERSION}: prepare it again, or "
+        "upgrade"
     )
 
 
@@ -121,7 +120,11 @@ def _texts(key: str, values: object) -> tuple[str, ...]:
 
 
 def _steps(values: object) -> tuple[dict[str, Any], ...]:
-    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values) or len(values) > _MOST_STEPS:
+    if (
+        not isinstance(values, list)
+        or not all(isinstance(value, dict) for value in values)
+        or len(values) > _MOST_STEPS
+    ):
         raise ValueError("preprocessing is no list of steps")
     return tuple(values)
 

@@ -77,7 +77,9 @@ def _parse(text: bytes, size: int) -> TensorHeader:
     end = 0
     for begin, stop, name in sorted(spans):
         if begin != end:
-            raise ValueError(f"tensor {name!r} begins at byte {begin}, where {end} is due: they overlap, or leave a gap")
+            raise ValueError(
+                f"tensor {name!r} begins at byte {begin}, where {end} is due: they overlap, or leave a gap"
+            )
         end = stop
     if end != size:
         raise ValueError(f"its tensors make {end} bytes, but there are {size}")

@@ -11,13 +11,12 @@ name = "my-rig"                                                 # optional; defa
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 from crrl_fast.data.layouts.known import LAYOUTS
 from crrl_fast.data.layouts.layout import MAX_JOINTS, Layout
 from crrl_fast.errors import DataError, shown
-from crrl_fast.files import MALFORMED, read_limited
+from crrl_fast.files import MALFORMED, read_toml
 
 _KEYS = ("joints", "bones", "mirror", "center", "spine_top", "hips")
 
@@ -29,7 +28,7 @@ def read_layout(path: Path) -> Layout:
         DataError: the file cannot be read, or a value is not what it should be; the message names file, key and value.
     """
     try:
-        values = tomllib.loads(read_limited(path, "toml").decode())
+        values = read_toml(path)
     except (OSError, *MALFORMED) as error:
         raise DataError(f"{path}: cannot read this joint layout ({error})") from error
     for key in values:
