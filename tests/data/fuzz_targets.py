@@ -82,8 +82,13 @@ def _write_store(folder: Path) -> Path:
 
 
 def _write_run(folder: Path) -> Path:
+    # What reading imports is imported here, before there is a clock: the processes that read are forked from this one.
+    import crrl_fast.embedding
+    import crrl_fast.report.page  # noqa: F401
+    from crrl_fast.report.build import require_report_packages
     from tests.embedding.runs import make_run
 
+    require_report_packages()
     run = make_run(folder / "run", _store(), stages=("ser",), hidden_size=2)
     (run.path / "metrics.jsonl").write_text(
         "".join(
