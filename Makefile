@@ -7,13 +7,14 @@ RESULTS ?= bench/results
 DEMO_FLAGS ?= --set epochs=18 --set lr=0.1 --set max_frames=30
 TEST_FLAGS ?=
 FUZZ ?= 10000
+FULL ?=
 
 BIN := .venv/bin
 DEMO_RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 BUILD_INPUTS := $(wildcard csrc/*) CMakeLists.txt setup.py pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz lint format bench gpu-check clean
+.PHONY: help install demo test fuzz sanitize lint format bench gpu-check gpu-sanitize clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -43,8 +44,23 @@ demo: install  ## pretrain, evaluate and report on the embedded data set
 test: install  ## run the test suite
 	CRRL_EXT=required $(BIN)/python -m pytest $(TEST_FLAGS)
 
-fuzz: install  ## feed damaged files to every reader: FUZZ=10000 mutations, failures are kept in fuzz-failures/
+fuzz: install  ## feed damaged files to whatever reads files: FUZZ=10000 mutations, failures are kept in fuzz-failures/
 	CRRL_EXT=required $(BIN)/python -m tests.data.fuzz --mutations $(FUZZ)
+
+# The package with a sanitized extension lies apart in build/sanitize. libstdc++ is loaded with libasan, which otherwise
+# does not see torch's exceptions; leaks are Python's and torch's to the end of the process, so they are not looked for.
+SANITIZED := build/sanitize/lib
+# The rest of these tests is of graphs and compilers around the same calls, or compiles C++ with sanitizers of its own.
+SANITIZE_SOME := -k "not opcheck and not compile and not graph and not low_precision and not cells and not tile \
+  and not walk and not plan and not online_softmax and not differentiable"
+sanitize: install  ## run the op tests on an extension with AddressSanitizer and UBSan; FULL=1: all of them
+	CRRL_SANITIZE=1 $(BIN)/python setup.py -q build --build-base build/sanitize --build-lib $(SANITIZED)
+	export PYTHONPATH=$(CURDIR)/$(SANITIZED):$(CURDIR) CRRL_EXT=required ASAN_OPTIONS=detect_leaks=0 \
+	  UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so) \
+	  $$($${CXX:-g++} -print-file-name=libstdc++.so)"; \
+	$(BIN)/python -P -c "from crrl_fast import _C; print(_C.__file__); assert '/$(SANITIZED)/' in _C.__file__" && \
+	$(BIN)/python -P -m pytest -o pythonpath="$(SANITIZED) . bench" $(TEST_FLAGS) $(if $(FULL),,$(SANITIZE_SOME)) \
+	  tests/ops tests/reference tests/models tests/data/test_ntu.py tests/data/test_ntu_skeleton_walk.py
 
 lint: install  ## check style, types and C++ format
 	$(BIN)/ruff check .
@@ -71,10 +87,21 @@ gpu-check:  ## with a GPU: build, test and measure with python3's own packages; 
 	  'another interpreter: make gpu-check PYTHON=...')"
 	CRRL_CUDA=on $(PYTHON) setup.py build_ext --inplace
 	CRRL_EXT=required CRRL_REQUIRE_CUDA=1 PYTHONPATH=$(CURDIR) $(PYTHON) -m pytest $(TEST_FLAGS)
+	@$(if $(shell command -v compute-sanitizer),$(MAKE) --no-print-directory gpu-sanitize,\
+	  echo "gpu-check: compute-sanitizer is not on PATH, so memory and races of the kernels are not checked")
 	for what in ops gru train; do \
 	  CRRL_EXT=required PYTHONPATH=$(CURDIR) $(PYTHON) -m crrl_fast bench $$what --device cuda \
 	    --json $(RESULTS)/$$what-cuda.json --markdown $(RESULTS)/$$what-cuda.md $$($(PYTHON) -c "import \
 	    importlib.util as u; print('--plot $(RESULTS)/$$what-cuda.png' if u.find_spec('matplotlib') else '')") || exit 1; \
+	done
+
+# Without torch's cache every tensor is an allocation of its own, whose bounds memcheck knows.
+gpu-sanitize:  ## with a GPU: the kernels of a few tests under compute-sanitizer, an extension built by gpu-check
+	for tool in memcheck racecheck; do \
+	  CRRL_EXT=required CRRL_REQUIRE_CUDA=1 PYTHONPATH=$(CURDIR) PYTORCH_NO_CUDA_MEMORY_CACHING=1 \
+	    compute-sanitizer --tool $$tool --error-exitcode 1 --target-processes all \
+	    $(PYTHON) -m pytest -q -x tests/ops/test_motion_diff.py tests/ops/test_info_nce.py tests/ops/test_gru_scan.py \
+	    tests/ops/test_skeleton_views.py -k "cuda and equal and not compile and not opcheck" || exit 1; \
 	done
 
 clean:  ## remove what was built; .venv, data and runs stay

@@ -18,6 +18,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).resolve().parent
+SANITIZE = os.environ.get("CRRL_SANITIZE") == "1"
 
 
 def find_tool(name: str, package: str, attribute: str) -> str:
@@ -51,7 +52,8 @@ def cmake_settings(version: str) -> dict[str, str]:
         "CRRL_TORCH_INCLUDE_DIRS": ";".join(cpp_extension.include_paths()),
         "CRRL_TORCH_LIBRARY_DIR": library_dir,
         "CRRL_CXX11_ABI": str(int(torch.compiled_with_cxx11_abi())),
-        "CRRL_CUDA": os.environ.get("CRRL_CUDA", "auto"),
+        "CRRL_CUDA": os.environ.get("CRRL_CUDA", "off" if SANITIZE else "auto"),
+        "CRRL_SANITIZE": "ON" if SANITIZE else "OFF",
         "CMAKE_CUDA_ARCHITECTURES": os.environ.get("CMAKE_CUDA_ARCHITECTURES", ""),
         "Python_EXECUTABLE": sys.executable,
         "pybind11_DIR": pybind11.get_cmake_dir(),
@@ -66,7 +68,8 @@ class CMakeBuild(build_ext):
         cmake = find_tool("cmake", "cmake", "CMAKE_BIN_DIR")
         settings = cmake_settings(self.distribution.get_version())
         # Another Python or torch has other headers; a shared folder would be configured anew at every change.
-        build_dir = ROOT / "build" / f"{sys.implementation.cache_tag}-torch{settings['CRRL_TORCH_VERSION']}"
+        variant = "-sanitize" if SANITIZE else ""
+        build_dir = ROOT / "build" / f"{sys.implementation.cache_tag}-torch{settings['CRRL_TORCH_VERSION']}{variant}"
         configure = [cmake, "-S", str(ROOT), "-B", str(build_dir), "-G", "Ninja"]
         configure += [f"-D{name}={value}" for name, value in settings.items()]
         configure += shlex.split(os.environ.get("CMAKE_ARGS", ""))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import tomllib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
 from crrl_fast.data.preprocess import STREAMS, Downsample, Step
-from crrl_fast.errors import ConfigError
+from crrl_fast.errors import ConfigError, shortened, shown
+from crrl_fast.files import MALFORMED, read_toml
+
+_LARGEST = sys.float_info.max
+_MOST_LAYERS = 64
+_MOST_UNITS = 1 << 16
 
 PRECISIONS = ("fp32", "bf16")
 
@@ -83,6 +87,8 @@ class Recipe:
             _check_type(name, getattr(self, name), kind)
         for name in ("epochs", "batch_size", "max_frames", "hidden_size", "layers"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
+        self._require("hidden_size", self.hidden_size <= _MOST_UNITS, f"at most {_MOST_UNITS}")
+        self._require("layers", self.layers <= _MOST_LAYERS, f"at most {_MOST_LAYERS}")
         for name in ("lr", "temperature"):
             self._require(name, getattr(self, name) > 0, "greater than 0")
         for name in (
@@ -109,7 +115,7 @@ class Recipe:
 
     def _require(self, name: str, holds: bool, what: str) -> None:
         if not holds:
-            raise ConfigError(f"recipe field {name} must be {what}, got {getattr(self, name)!r}")
+            raise ConfigError(f"recipe field {name} must be {what}, got {shown(getattr(self, name))}")
 
     def with_overrides(self, overrides: Mapping[str, Any]) -> Recipe:
         """Return a copy with some fields replaced.
@@ -122,7 +128,7 @@ class Recipe:
         """
         for name in overrides:
             if name not in _FIELD_TYPES:
-                raise ConfigError(f"unknown recipe field {name!r}: choose from {', '.join(_FIELD_TYPES)}")
+                raise ConfigError(f"unknown recipe field {shown(name)}: choose from {', '.join(_FIELD_TYPES)}")
         values = {name: _convert(name, value, _FIELD_TYPES[name]) for name, value in overrides.items()}
         return dataclasses.replace(self, **values)
 
@@ -150,27 +156,31 @@ def load_toml(path: Path) -> dict[str, Any]:
 
     Raises:
         ConfigError: the file is missing or no TOML.
+        DataError: it is larger than limit ``toml``.
     """
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        return read_toml(path)
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the recipe ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a TOML file ({error})") from error
+    except MALFORMED as error:
+        raise ConfigError(f"{path}: not a TOML file ({shortened(str(error))})") from error
 
 
 def _check_type(name: str, value: object, kind: Any) -> None:  # noqa: ANN401 - a type or a generic alias
     if kind is float:
-        ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        ok = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= _LARGEST
     elif kind is int:
-        ok = isinstance(value, int) and not isinstance(value, bool)
+        ok = _is_whole(value)
     elif kind in (bool, str):
         ok = isinstance(value, kind)
     else:
-        ok = isinstance(value, tuple) and all(isinstance(item, int) for item in value)
+        ok = isinstance(value, tuple) and all(map(_is_whole, value))
     if not ok:
-        raise ConfigError(f"recipe field {name} must be {_describe_type(kind)}, got {value!r}")
+        raise ConfigError(f"recipe field {name} must be {_describe_type(kind)}, got {shown(value)}")
+
+
+def _is_whole(value: object) -> bool:
+    return type(value) is int and abs(value) < 1 << 63
 
 
 def _convert(name: str, value: Any, kind: Any) -> Any:  # noqa: ANN401 - text or TOML in, the field's type out
@@ -185,7 +195,7 @@ def _convert(name: str, value: Any, kind: Any) -> Any:  # noqa: ANN401 - text or
             return kind(value)
         return tuple(int(item) for item in value.split(",") if item.strip())
     except (ValueError, KeyError) as error:
-        raise ConfigError(f"recipe field {name} must be {_describe_type(kind)}, got {value!r}") from error
+        raise ConfigError(f"recipe field {name} must be {_describe_type(kind)}, got {shown(value)}") from error
 
 
 def _describe_type(kind: Any) -> str:  # noqa: ANN401 - a type or a generic alias

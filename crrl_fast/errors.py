@@ -17,3 +17,16 @@ class ConfigError(CrrlError):
 
 class TrainingError(CrrlError):
     """Training cannot go on (a loss that is no longer finite, for instance)."""
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """Return a text for a message: of one that a file made too long, the beginning."""
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def shown(value: object) -> str:
+    """Return a value for a message, as Python writes it, shortened."""
+    try:
+        return shortened(repr(value))
+    except ValueError:  # a number of more digits than Python writes
+        return f"a {type(value).__name__} beyond reason"

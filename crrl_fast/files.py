@@ -1,17 +1,26 @@
-"""Files that appear whole or not at all."""
+"""Files: written whole or not at all, and read no further than a limit."""
 
 from __future__ import annotations
 
 import json
 import os
+import stat
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
 
-from crrl_fast.errors import CrrlError
+from crrl_fast.errors import CrrlError, DataError
+from crrl_fast.limits import limit, raising
+
+_KINDS = {"clip": "a clip", "labels": "a table of labels", "record": "a record of a run", "toml": "a recipe or layout"}
+_MOST_DOTS = 2048
+FOLLOW_LINKS = "CRRL_FOLLOW_LINKS"
+MALFORMED = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
+"""What text that is no JSON or TOML raises, and JSON of another form than expected."""
 
 
 @contextmanager
@@ -45,3 +54,64 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write ``values`` to ``path`` as indented JSON (see ``replacing``)."""
     write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file for reading; what is no regular file, and might block or never end, is refused.
+
+    Raises:
+        OSError: it cannot be opened, or is a folder, a pipe or a device.
+    """
+    # Opening a pipe that nobody writes to would wait for ever; for regular files the flag means nothing.
+    file = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(None, "not a regular file")
+    return file
+
+
+def read_limited(path: Path, most: str) -> bytes:
+    """Return the content of a regular file that is no larger than limit ``most`` (see ``limits``).
+
+    Raises:
+        OSError: it cannot be opened.
+        DataError: it is larger.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit(most):
+            raise DataError(f"{path}: has {size} bytes, too large for {_KINDS[most]}; {raising(most)}")
+        return file.read(size)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file says, which is no larger than limit ``toml``.
+
+    Raises:
+        OSError: it cannot be opened.
+        DataError: it is too large.
+        ValueError: it is no TOML; so too RecursionError.
+    """
+    text = read_limited(path, "toml").decode()
+    # tomllib takes memory with the square of a key's parts, a.b.c and so on.
+    if max(line.count(".") for line in text.split("\n")) > _MOST_DOTS:
+        raise ValueError(f"a line with more than {_MOST_DOTS} dots")
+    return tomllib.loads(text)
+
+
+def check_link(path: Path, folder: Path) -> None:
+    """Refuse a link within a folder that leads out of it: its maker chose where to. ``CRRL_FOLLOW_LINKS=1`` allows it.
+
+    Raises:
+        DataError: it does.
+    """
+    if not path.is_symlink() or os.environ.get(FOLLOW_LINKS) == "1":
+        return
+    try:
+        outside = not path.resolve().is_relative_to(folder.resolve())
+    except (OSError, RuntimeError):  # a link to itself
+        outside = True
+    if outside:
+        raise DataError(
+            f"{path}: a link to a file outside {folder}: copy the file there, or set {FOLLOW_LINKS}=1 if you made it"
+        )

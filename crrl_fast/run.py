@@ -9,18 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from safetensors.torch import save_file
+from torch import nn
 
 from crrl_fast.config import Recipe
 from crrl_fast.data.catalog import open_data
 from crrl_fast.data.frame_format import FrameFormat
 from crrl_fast.data.store import Store
-from crrl_fast.errors import ConfigError
-from crrl_fast.files import replacing, write_json
+from crrl_fast.errors import ConfigError, CrrlError, DataError, shown
+from crrl_fast.files import MALFORMED, read_limited, replacing, write_json
 from crrl_fast.fusion import FUSIONS, get_fusion
 from crrl_fast.models import ConcatEncoder, MotionEncoder
 from crrl_fast.seeding import seeded_weights
+from crrl_fast.weights import build_checked, load_weights
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
@@ -69,13 +70,26 @@ class RunConfig:
     fusion: str | None = None
 
     def __post_init__(self) -> None:
-        """Check the fusion.
+        """Check the types, which a config from elsewhere may have wrong, and the fusion.
 
         Raises:
-            ConfigError: it is unknown.
+            ConfigError: a field is of another type, or the fusion is unknown.
         """
+        for name, kind in _TYPES.items():
+            if not isinstance(getattr(self, name), kind):
+                raise ConfigError(f"{name} is {shown(getattr(self, name))}, which it cannot be")
+        if not all(isinstance(stage, str) for stage in self.stages):
+            raise ConfigError(f"stages are {shown(self.stages)}, expected their names")
         if self.fusion is not None:
             get_fusion(self.fusion)
+
+
+_TYPES: dict[str, Any] = {
+    **dict.fromkeys(("data", "data_sha256", "dataset", "recipe_name", "device"), str),
+    **dict.fromkeys(("split", "fusion"), (str, type(None))),
+    **dict.fromkeys(("seed", "threads"), int),
+    "versions": Mapping,
+}
 
 
 class RunFolder:
@@ -117,7 +131,7 @@ class RunFolder:
         """
         file = path / CONFIG_FILE
         try:
-            values = json.loads(file.read_text())
+            values = json.loads(read_limited(file, "record"))
             recipe = Recipe().with_overrides(values.pop("recipe"))
             stages = tuple(values.pop("stages"))
             if (path / OWN_STORE).is_file():
@@ -126,8 +140,10 @@ class RunFolder:
             return cls(path, RunConfig(recipe=recipe, stages=stages, frames=frames, **values))
         except OSError as error:
             raise ConfigError(f"{path}: not a run folder ({CONFIG_FILE}: {error.strerror})") from error
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{file}: damaged ({error!r})") from error
+        except CrrlError as error:
+            raise ConfigError(f"{file}: {error}") from error
+        except MALFORMED as error:
+            raise ConfigError(f"{file}: damaged ({shown(error)})") from error
 
     def save_stage(self, stage: str, module: nn.Module) -> Path:
         """Write a finished stage's weights to ``STAGE.safetensors``; the file appears whole or not at all."""
@@ -170,21 +186,20 @@ class RunFolder:
 
     def _load_stage_encoder(self, name: str) -> MotionEncoder:
         recipe = self.config.recipe
-        with seeded_weights(self.config.seed, RANDOM_ENCODER):
-            encoder = MotionEncoder(self.config.frames.width, recipe.hidden_size, recipe.layers, recipe.dropout)
+
+        def build() -> MotionEncoder:
+            return MotionEncoder(self.config.frames.width, recipe.hidden_size, recipe.layers, recipe.dropout)
+
         if name == RANDOM_ENCODER:
-            return encoder
+            with seeded_weights(self.config.seed, RANDOM_ENCODER):
+                return build_checked(self.path, build)
         path = self.path / f"{name}.safetensors"
         if not path.is_file():
             raise ConfigError(f"{self.path}: stage {name!r} has no checkpoint here; {self._finished()}")
-        prefix = "encoder."
         try:
-            state: dict[str, Tensor] = load_file(path)
-            encoder.load_state_dict({key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)})
-        except (OSError, SafetensorError, RuntimeError) as error:
-            first_line = str(error).splitlines()[0]
-            raise ConfigError(f"{path}: not a usable checkpoint ({first_line})") from error
-        return encoder
+            return load_weights(path, build, "encoder.")
+        except (OSError, SafetensorError, DataError) as error:
+            raise ConfigError(f"{path}: not a usable checkpoint ({error})") from error
 
     def check_data(self, store: Store, path: Path) -> None:
         """Refuse a store other than the one the run was trained on.

@@ -49,6 +49,8 @@ def main() -> NoReturn:
         code = app(prog_name="crrl-fast", standalone_mode=False)
     except CrrlError as error:
         fail(str(error), USER_ERROR)
+    except MemoryError:
+        fail("out of memory: end other programs, take a machine with more, or a smaller file or batch", USER_ERROR)
     except KeyboardInterrupt:
         fail("interrupted", INTERRUPTED)
     except Exception as error:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 from rich.console import Console, RenderableType
 
-from crrl_fast.errors import ConfigError
+from crrl_fast.errors import ConfigError, shortened
 
 if TYPE_CHECKING:
     from crrl_fast.data.preparation import Findings
@@ -19,6 +19,8 @@ DISAGREEMENT = 1
 INTERRUPTED = 130
 FILE_WIDTH = 150
 """Columns of a table that goes to a file or a pipe, where rich would assume 80."""
+
+_LONGEST = 2000
 
 console = Console()
 
@@ -40,8 +42,13 @@ DataOption = Annotated[str | None, typer.Option(help="The run's store, where it 
 
 def fail(message: str, code: int) -> NoReturn:
     """Print ``message`` as one line on stderr and exit with ``code``."""
-    print(f"crrl-fast: {' '.join(message.split())}", file=sys.stderr)
+    print(f"crrl-fast: {shortened(printable(' '.join(message.split())), _LONGEST)}", file=sys.stderr)
     sys.exit(code)
+
+
+def printable(text: str) -> str:
+    """Return a text in which what a terminal would obey or cannot show is a question mark: names come from files."""
+    return text if text.isprintable() else "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
 
 
 def names_in(text: str) -> tuple[str, ...]:
@@ -80,7 +87,7 @@ def counted(count: int, what: str) -> str:
 
 def print_line(line: str, to: Console = console) -> None:
     """Print ``line`` as it is, however wide the terminal."""
-    to.print(line, highlight=False, soft_wrap=True, markup=False)
+    to.print(printable(str(line)), highlight=False, soft_wrap=True, markup=False)
 
 
 def print_wide(table: RenderableType) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from crrl_fast.data.info import StoreInfo
+from crrl_fast.data.info import StoreInfo, check_bodies
 from crrl_fast.data.layouts import Layout, layout_from_record, layout_record
+from crrl_fast.data.preprocess import steps_from_record
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,15 @@ class FrameFormat:
     layout: Layout
     bodies: int
     preprocessing: tuple[dict[str, Any], ...]
+
+    def __post_init__(self) -> None:
+        """Check the bodies and the steps.
+
+        Raises:
+            DataError: there are too few or too many, or a step is not known to this version.
+        """
+        check_bodies(self.bodies)
+        steps_from_record(self.preprocessing)
 
     @property
     def width(self) -> int:
@@ -49,4 +59,4 @@ class FrameFormat:
             DataError: it has a layout that is not known.
             KeyError: a part is missing; so too TypeError and ValueError where a part is malformed.
         """
-        return cls(layout_from_record(record["layout"]), int(record["bodies"]), tuple(record["preprocessing"]))
+        return cls(layout_from_record(record["layout"]), record["bodies"], tuple(record["preprocessing"]))

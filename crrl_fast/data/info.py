@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from crrl_fast.data.layouts import Layout, layout_from_record, layout_record
-from crrl_fast.errors import DataError
+from crrl_fast.errors import DataError, shown
+from crrl_fast.files import MALFORMED
 
 FORMAT = "crrl-fast store"
 VERSION = 2
 METADATA_KEY = "crrl_fast"
+MAX_BODIES = 1024
+_MOST_STEPS = 64
 SPLIT_FIELDS = ("subject", "camera", "setup", "replication", "fold")
 
 
@@ -79,27 +82,54 @@ def parse_header(path: Path, header: str | None) -> StoreInfo:
             raise ValueError(f"format {values['format']!r}")
         version = values["version"]
         if version == VERSION:
+            check_bodies(values["bodies"])
             return StoreInfo(
                 dataset=str(values["dataset"]),
                 layout=layout_from_record(values["layout"]),
-                bodies=int(values["bodies"]),
-                class_names=tuple(values["class_names"]),
-                clip_names=tuple(values["clip_names"]),
-                fps=values["fps"],
+                bodies=values["bodies"],
+                class_names=_texts("class_names", values["class_names"]),
+                clip_names=_texts("clip_names", values["clip_names"]),
+                fps=None if values["fps"] is None else float(values["fps"]),
                 splits={name: _parse_split(name, **split) for name, split in values["splits"].items()},
-                preprocessing=tuple(values["preprocessing"]),
+                preprocessing=_steps(values["preprocessing"]),
                 sha256=str(values["sha256"]),
             )
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(f"{path}: the store's header is damaged ({error!r}): prepare it again") from error
+    except MALFORMED as error:
+        raise DataError(f"{path}: the store's header is damaged ({shown(error)}): prepare it again") from error
     raise DataError(
-        f"{path}: store version {version}, but this crrl-fast reads version {VERSION}: prepare it again, or upgrade"
+        f"{path}: store version {shown(version)}, but this crrl-fast reads version {VERSION}: prepare it again, or "
+        "upgrade"
     )
 
 
 def _parse_split(name: str, field: str, train: list[int], test: list[int] | None = None) -> Split:
     if field not in SPLIT_FIELDS:
-        raise DataError(f"split {name!r} goes by unknown field {field!r}: prepare it again")
+        raise DataError(f"split {name!r} goes by unknown field {shown(field)}: prepare it again")
+    for value in (*train, *(test or ())):
+        if type(value) is not int or not -(1 << 63) <= value < 1 << 63:
+            raise DataError(f"split {name!r} has {shown(value)} where a whole number must stand")
     return Split(field, tuple(train), None if test is None else tuple(test))
+
+
+def _texts(key: str, values: object) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError(f"{key} is no list of texts")
+    return tuple(values)
+
+
+def _steps(values: object) -> tuple[dict[str, Any], ...]:
+    if (
+        not isinstance(values, list)
+        or not all(isinstance(value, dict) for value in values)
+        or len(values) > _MOST_STEPS
+    ):
+        raise ValueError("preprocessing is no list of steps")
+    return tuple(values)
+
+
+def check_bodies(bodies: object) -> None:
+    """Raise DataError where it is no number of bodies that a frame may have."""
+    if type(bodies) is not int or not 1 <= bodies <= MAX_BODIES:
+        raise DataError(f"{shown(bodies)} bodies a frame, expected 1 to {MAX_BODIES}")

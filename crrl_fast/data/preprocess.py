@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crrl_fast.data.layouts import Layout
-from crrl_fast.errors import ConfigError, DataError
+from crrl_fast.errors import ConfigError, DataError, shown
 
 Frames = npt.NDArray[np.float32]
 Offsets = npt.NDArray[np.int64]
@@ -93,8 +93,8 @@ class Downsample:
 
     def __post_init__(self) -> None:
         """Refuse a length that no clip can have."""
-        if self.max_frames < 1:
-            raise ConfigError(f"downsample={self.max_frames}: the number of frames kept must be at least 1")
+        if type(self.max_frames) is not int or self.max_frames < 1:
+            raise ConfigError(f"downsample={self.max_frames!r}: the number of frames kept must be at least 1")
 
     def __call__(self, frames: Frames, offsets: Offsets, layout: Layout) -> tuple[Frames, Offsets]:
         """Return clips of min(T, max_frames) frames; kept frame j of n is the one nearest to j * (T - 1) / (n - 1)."""
@@ -190,7 +190,9 @@ def steps_from_record(record: Sequence[dict[str, Any]]) -> tuple[Step, ...]:
         try:
             steps.append(STEPS[entry["step"]](**parameters))
         except (KeyError, TypeError) as error:
-            raise DataError(f"unknown preprocessing step {entry!r} in the store's record: upgrade crrl-fast") from error
+            raise DataError(
+                f"unknown preprocessing step {shown(entry)} in the store's record: upgrade crrl-fast"
+            ) from error
     return tuple(steps)
 
 

@@ -20,6 +20,7 @@ from crrl_fast.data.packing import Packer
 from crrl_fast.data.preprocess import Downsample, Frames, Step, apply_steps, describe_steps
 from crrl_fast.data.recording import Recording, Report, raise_problem
 from crrl_fast.data.tensor_file import ArrayTensor, TensorSource, digest, write_tensors
+from crrl_fast.data.tensor_header import read_tensor_header
 from crrl_fast.data.writer import store_info
 from crrl_fast.errors import ConfigError, DataError
 from crrl_fast.files import replacing
@@ -242,12 +243,12 @@ class Store:
         if not path.is_file():
             raise DataError(f"{path}: no such file")
         try:
+            header = read_tensor_header(path)
             with safe_open(path, framework="pt") as file:
-                header = (file.metadata() or {}).get(METADATA_KEY)
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                tensors = {name: file.get_tensor(name) for name in header.tensors}
         except (OSError, SafetensorError) as error:
             raise DataError(f"{path}: not a readable store, or cut short ({error}): prepare it again") from error
-        info = parse_header(path, header)
+        info = parse_header(path, header.metadata.get(METADATA_KEY))
         _check_tensors(path, tensors, info)
         return cls(info=info, **tensors)
 
@@ -280,7 +281,9 @@ def _check_tensors(path: Path, tensors: dict[str, Tensor], info: StoreInfo) -> N
                 f"{width} numbers a frame: prepare the store again"
             )
     offsets = tensors["offsets"]
-    if offsets[0] != 0 or offsets[-1] != len(tensors["frames"]) or bool((offsets.diff() < 1).any()):
+    # Numbers near the ends of int64 have differences that wrap around to harmless ones.
+    outside = bool(((offsets < 0) | (offsets > len(tensors["frames"]))).any())
+    if outside or offsets[0] != 0 or offsets[-1] != len(tensors["frames"]) or bool((offsets.diff() < 1).any()):
         raise DataError(f"{path}: the clip offsets do not rise from 0 to {len(tensors['frames'])}: prepare it again")
     labels = tensors["labels"]
     if bool(((labels < UNKNOWN) | (labels >= len(info.class_names))).any()):

@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from crrl_fast.errors import DataError
+from crrl_fast.errors import DataError, shown
+from crrl_fast.files import MALFORMED, read_limited
+
+_MOST_RECORDS = 1000
+_MOST_CLASSES = 2000
+_MOST_CLIPS = 1 << 40
 
 _TITLES = {
     "linear": "Linear probe",
@@ -98,18 +104,23 @@ def read_evaluations(folder: Path) -> tuple[Evaluation, ...]:
     Raises:
         DataError: a file is no record of an evaluation; the message names it.
     """
-    return tuple(_read(file) for file in sorted(folder.glob("*.json")))
+    files = sorted(islice(folder.glob("*.json"), _MOST_RECORDS + 1))
+    if len(files) > _MOST_RECORDS:
+        raise DataError(
+            f"{folder}: holds more than {_MOST_RECORDS} records: move those elsewhere that are not to be shown"
+        )
+    return tuple(_read(file) for file in files)
 
 
 def _read(file: Path) -> Evaluation:
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = json.loads(read_limited(file, "record"))
         return _evaluation(file, record)
     except OSError as error:
         raise DataError(f"{file}: cannot be read ({error.strerror})") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except MALFORMED as error:
         raise DataError(
-            f"{file}: not a record of an evaluation ({error!r}): run that evaluation again, or remove the file"
+            f"{file}: not a record of an evaluation ({shown(error)}): run that evaluation again, or remove the file"
         ) from error
 
 
@@ -182,9 +193,15 @@ def _count(number: int, what: str) -> str:
 
 
 def _matrix(rows: object, names: object) -> npt.NDArray[np.int64]:
+    if not isinstance(rows, list) or len(rows) > _MOST_CLASSES:
+        raise ValueError(f"confusion is no matrix of at most {_MOST_CLASSES} classes")
     matrix = np.array(rows)
     classes = len(matrix)
-    if matrix.shape != (classes, classes) or matrix.dtype.kind not in "iu" or (matrix < 0).any():
+    if (
+        matrix.shape != (classes, classes)
+        or matrix.dtype.kind not in "iu"
+        or not ((matrix >= 0) & (matrix < _MOST_CLIPS)).all()
+    ):
         raise ValueError("confusion is no square matrix of counts")
     if isinstance(names, list) and len(names) != classes:
         raise ValueError(f"confusion is of {classes} classes, class_names of {len(names)}")

@@ -10,10 +10,15 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from crrl_fast.errors import DataError
+from crrl_fast.errors import DataError, shown
+from crrl_fast.files import MALFORMED, read_limited
 
 # What an epoch's record holds beside the losses; ``accuracy`` is that of the contrast, a share and no loss.
 _NOT_LOSSES = ("stage", "epoch", "loss", "lr", "seconds", "clips_per_second", "knn", "accuracy")
+
+# A run logs a dozen numbers a stage; every one of them becomes a curve.
+_MOST_CURVES = 500
+_MOST_EPOCHS = 1 << 31
 
 Curve = tuple[tuple[int, float], ...]
 
@@ -65,40 +70,43 @@ def read_metrics(path: Path) -> tuple[StageLog, ...]:
     if not path.exists():
         return ()
     try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = read_limited(path, "record").decode().splitlines(keepends=True)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error}): restore it, or remove it to report without it") from error
     stages: dict[str, dict[int, dict[str, float]]] = {}
+    names: set[tuple[str, str]] = set()
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
             stage, epoch, values = _parse(line)
-        except (ValueError, KeyError, TypeError) as error:
+        except MALFORMED as error:
             if number == len(lines) and not line.endswith("\n"):
                 break
             raise DataError(
-                f"{path}, line {number}: not a record of an epoch ({error!r}): mend or remove the line"
+                f"{path}, line {number}: not a record of an epoch ({shown(error)}): mend or remove the line"
             ) from error
         stages.setdefault(stage, {})[epoch] = values
+        names.update((stage, name) for name in values)
+        if len(names) > _MOST_CURVES:
+            raise DataError(
+                f"{path}, line {number}: more than {_MOST_CURVES} different numbers: remove what is not the log"
+            )
     return tuple(StageLog(stage, _curves(epochs)) for stage, epochs in stages.items())
 
 
 def _parse(line: str) -> tuple[str, int, dict[str, float]]:
     record: dict[str, Any] = json.loads(line)
     stage, epoch = record["stage"], record["epoch"]
-    if not isinstance(stage, str) or not isinstance(epoch, int) or "loss" not in record:
+    if not isinstance(stage, str) or type(epoch) is not int or not 0 <= epoch < _MOST_EPOCHS or "loss" not in record:
         raise ValueError("stage, epoch or loss is missing")
     return stage, epoch, {name: float(value) for name, value in record.items() if name != "stage"}
 
 
 def _curves(epochs: Mapping[int, Mapping[str, float]]) -> dict[str, Curve]:
-    names = dict.fromkeys(name for values in epochs.values() for name in values)
-    return {
-        name: tuple(
-            (epoch, epochs[epoch][name])
-            for epoch in sorted(epochs)
-            if name in epochs[epoch] and math.isfinite(epochs[epoch][name])
-        )
-        for name in names
-    }
+    curves: dict[str, list[tuple[int, float]]] = {name: [] for values in epochs.values() for name in values}
+    for epoch in sorted(epochs):
+        for name, value in epochs[epoch].items():
+            if math.isfinite(value):
+                curves[name].append((epoch, value))
+    return {name: tuple(curve) for name, curve in curves.items()}

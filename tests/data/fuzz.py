@@ -1,14 +1,13 @@
-"""Feeds damaged sources to every reader: each run has to end in clips or in a CrrlError, in bounded time and memory.
+"""Feeds damaged files to whatever reads them: each run has to end well or in a CrrlError, in bounded time and memory.
 
-    python -m tests.data.fuzz [--mutations 10000] [--layouts ucla,st-gcn] [--first 0] [--keep fuzz-failures]
+    python -m tests.data.fuzz [--mutations 10000] [--targets ucla,run] [--first 0] [--keep fuzz-failures]
 
-The mutations are shared out among the layouts; the same layout and number give the same damage. A source that ends
+The mutations are shared out among the targets; the same target and number give the same damage. A source that ends
 otherwise is kept and its traceback printed, with the command that repeats it.
 """
 
 import argparse
 import multiprocessing
-import re
 import resource
 import shutil
 import signal
@@ -16,32 +15,22 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 
-from bench.foreign import LAYOUTS, ntu_clips
-from crrl_fast.data import readers
-from crrl_fast.data.layouts import get_layout
-from crrl_fast.data.packing import Packer
-from crrl_fast.data.preparation import Findings, check
-from crrl_fast.data.readers.base import Request
 from crrl_fast.errors import CrrlError
-
-MORE_MEMORY = 1 << 30
-"""Bytes of address space that a reader may take beyond what Python and its libraries have."""
+from tests.data.fuzz_targets import TARGETS
+from tests.hostile import MORE_MEMORY, address_space
 
 SECONDS = 5
 """A sample of a few kilobytes is read in milliseconds."""
 
 GRACE = 10
 """Seconds until a process is ended that its own alarm did not end: it is not in Python code."""
-
-SAMPLE_FRAMES = 12
-"""Readers of raw recordings take bodies of fewer than about ten for noise."""
 
 
 class TooSlow(BaseException):
@@ -50,38 +39,37 @@ class TooSlow(BaseException):
 
 @dataclass(frozen=True)
 class Failure:
-    """A run that ended in neither clips nor a CrrlError.
+    """A run that ended neither well nor in a CrrlError.
 
     Attributes:
-        layout: of the source.
+        target: what was damaged.
         number: of the mutation.
         what: the traceback, or how the process ended.
         kept: a copy of the damaged source.
     """
 
-    layout: str
+    target: str
     number: int
     what: str
     kept: Path
 
     def __str__(self) -> str:
         """Return a report that says how to repeat it."""
-        command = f"python -m tests.data.fuzz --layouts '{self.layout}' --first {self.number} --mutations 1"
-        return f"{self.layout}, mutation {self.number}: {self.what.strip()}\nkept in {self.kept}; repeat: {command}"
+        command = f"python -m tests.data.fuzz --targets '{self.target}' --first {self.number} --mutations 1"
+        return f"{self.target}, mutation {self.number}: {self.what.strip()}\nkept in {self.kept}; repeat: {command}"
 
 
-def write_sample(layout: str, folder: Path) -> Path:
-    """Write three short clips, of subjects 1 to 3 before cameras 1 to 3, in a layout; return the source."""
+def write_sample(target: str, folder: Path) -> Path:
+    """Write the good sample of a target; return the source."""
     folder.mkdir(parents=True)
-    clips = [replace(clip, coords=clip.coords[:SAMPLE_FRAMES]) for clip in ntu_clips(144)[::64]]
-    return LAYOUTS[layout].write(folder, clips).source
+    return TARGETS[target].write(folder)
 
 
 def run(names: Sequence[str], numbers: range, keep: Path) -> tuple[dict[str, Counter], list[Failure]]:
-    """Damage and read the sample of each layout under each number.
+    """Damage and read the sample of each target under each number.
 
     Returns:
-        How many runs of each layout ended in clips, in problems and in failures; and the failures.
+        How many runs of each target ended in clips, in problems and in failures; and the failures.
     """
     outcomes: dict[str, Counter] = {name: Counter() for name in names}
     failures = []
@@ -138,12 +126,12 @@ def _work(connection: Connection, name: str, sample: Path, numbers: range, folde
     """Read one damaged copy after the other, each once the parent is done with the one before."""
     from tests.data.mutations import mutate_source
 
-    limit = _address_space() + MORE_MEMORY
+    limit = address_space() + MORE_MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     signal.signal(signal.SIGALRM, _raise_too_slow)
     for number in numbers:
-        # Layouts differ in their names' bytes, so in their streams, too.
+        # Targets differ in their names' bytes, so in their streams, too.
         rng = np.random.default_rng([number, *name.encode()])
         source = mutate_source(sample, folder / str(number), rng)
         connection.send(outcome_of(name, source, collect=number % 2 == 0))
@@ -157,13 +145,13 @@ def outcome_of(name: str, source: Path, *, collect: bool) -> str:
     """Read a source: ``clips``, ``problems`` where a CrrlError was raised or reported, or else the traceback.
 
     Args:
-        name: of the layout.
+        name: of the target.
         source: to read.
         collect: whether problems are noted, as under ``--check``, or end the reading.
     """
     signal.setitimer(signal.ITIMER_REAL, SECONDS)
     try:
-        return _read(name, source, collect)
+        return TARGETS[name].read(source, collect)
     except CrrlError:
         return "problems"
     except BaseException:
@@ -172,51 +160,22 @@ def outcome_of(name: str, source: Path, *, collect: bool) -> str:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _read(name: str, source: Path, collect: bool) -> str:
-    for reader in readers.READERS.values():
-        reader.recognise(source)
-    findings = Findings()
-    joints = LAYOUTS[name].joints
-    options: dict[str, Callable[..., object]] = {"report": findings.report} if collect else {}
-    request = Request(
-        source=source,
-        dataset=LAYOUTS[name].dataset,
-        joints=None if joints is None else get_layout(joints),
-        skip=findings.skip,
-        workers=1,
-        **options,
-    )
-    recording = readers.READERS[LAYOUTS[name].reader].read(request)
-    if collect:
-        check(recording, findings, dataset="fuzz")
-        return "problems" if findings.problems else "clips"
-    packer = Packer("fuzz", recording.layout, len(recording.class_names), (), sink=lambda frames: None)
-    for clip in recording.clips:
-        packer.add(clip)
-    return "clips"
-
-
 def _raise_too_slow(signum: int, frame: object) -> None:
     raise TooSlow(f"not done after {SECONDS} s")
-
-
-def _address_space() -> int:
-    match = re.search(r"VmSize:\s*(\d+) kB", Path("/proc/self/status").read_text())
-    return int(match[1]) * 1024
 
 
 def main() -> int:
     """Parse, run, print; the exit code is 1 where there was a failure."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--mutations", type=int, default=10_000, help="over all layouts")
-    parser.add_argument("--layouts", help="comma-separated names from bench/foreign.py; default: all")
-    parser.add_argument("--first", type=int, default=0, help="number of the first mutation of each layout")
+    parser.add_argument("--mutations", type=int, default=10_000, help="over all targets")
+    parser.add_argument("--targets", help=f"comma-separated, of {', '.join(TARGETS)}; default: all")
+    parser.add_argument("--first", type=int, default=0, help="number of the first mutation of each target")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-failures"), help="folder for sources that failed")
     arguments = parser.parse_args()
-    names = arguments.layouts.split(",") if arguments.layouts else list(LAYOUTS)
-    unknown = [name for name in names if name not in LAYOUTS]
+    names = arguments.targets.split(",") if arguments.targets else list(TARGETS)
+    unknown = [name for name in names if name not in TARGETS]
     if unknown:
-        parser.error(f"unknown layout {unknown[0]!r}: choose from {', '.join(LAYOUTS)}")
+        parser.error(f"unknown target {unknown[0]!r}: choose from {', '.join(TARGETS)}")
     each = -(-arguments.mutations // len(names))
     outcomes, failures = run(names, range(arguments.first, arguments.first + each), arguments.keep)
     for failure in failures:

@@ -1,9 +1,11 @@
 """Damage to files: what a bad disk, a cut-off download, an editor or a malicious author does to them."""
 
 import io
+import json
 import os
 import re
 import shutil
+import struct
 import zipfile
 from pathlib import Path
 
@@ -30,6 +32,13 @@ TOKENS = (
     b"1e5",
     b"\x80",
 )
+HOSTILE_NUMBERS = (-1, 0, 1, 2, 1 << 31, 1 << 53, 1 << 62, (1 << 63) - 1, -(1 << 63))
+HOSTILE_VALUES = (
+    *(*HOSTILE_NUMBERS, 1 << 64, 10**400, 0.5, -1e308, float("inf"), float("-inf"), float("nan"), None, True, False),
+    *("", "x", "\x00", "../../x", "/dev/zero", "\ud800", "\x1b[2J", "x" * 10_000, [], {}, [[]], [1, 2], {"x": 1}),
+    *([0] * 10_000, [[[[[[[[1]]]]]]]], ["a", "a"], {str(i): i for i in range(3000)}),
+)
+"""What JSON can say that a writer never would."""
 SUFFIXES_OF_ARCHIVES = (".zip", ".npz")
 
 
@@ -65,9 +74,67 @@ def mutate_file(name: str, content: bytes, rng: np.random.Generator) -> bytes:
     """Damage a file once to four times; half the time an archive is damaged inside, where no checksum sees it."""
     if name.endswith(SUFFIXES_OF_ARCHIVES) and rng.random() < 0.5:
         return _mutate_member(content, rng)
+    if name.endswith(".safetensors") and rng.random() < 0.75:
+        return _mutate_header(content, rng)
+    if name.endswith(".json") and rng.random() < 0.5:
+        return _mutate_json(content, rng)
     for _ in range(rng.integers(1, 5)):
         content = _mutated(content, rng)
     return content
+
+
+def _mutate_header(content: bytes, rng: np.random.Generator) -> bytes:
+    """Damage the header of a safetensors file and give it its right length, so that what it says is believed."""
+    length = int.from_bytes(content[:8], "little")
+    header, rest = content[8 : 8 + length], content[8 + length :]
+    kind = rng.integers(4)
+    if kind == 0:
+        header = _mutated(header, rng)
+    elif kind == 1:
+        values = json.loads(header)
+        metadata = values.get("__metadata__")
+        if metadata:  # the texts there are JSON of their own
+            key = sorted(metadata)[rng.integers(len(metadata))]
+            metadata[key] = _mutate_json(metadata[key].encode(), rng).decode(errors="replace")
+        header = json.dumps(values).encode()
+    elif kind == 2:
+        start = int(rng.integers(len(rest) + 1)) & ~7
+        number = HOSTILE_NUMBERS[rng.integers(len(HOSTILE_NUMBERS))]
+        rest = rest[:start] + struct.pack("<q", number) + rest[start + 8 :]
+    else:
+        header = _mutate_json(header, rng)
+    return struct.pack("<Q", len(header)) + header + rest
+
+
+def _mutate_json(content: bytes, rng: np.random.Generator) -> bytes:
+    """Put something hostile into the place of one value of a JSON text, which stays well formed."""
+    try:
+        values = json.loads(content)
+    except ValueError:
+        return _mutated(content, rng)
+    if not isinstance(values, dict | list) or not values:
+        return json.dumps(HOSTILE_VALUES[rng.integers(len(HOSTILE_VALUES))]).encode()
+    place, key = _random_place(values, rng)
+    kind = rng.integers(5)
+    if kind == 0:
+        del place[key]
+    elif kind == 1 and isinstance(place, list):
+        place += place * int(rng.integers(1, 4))
+    elif kind == 1:
+        place[str(key) + "x"] = place[key]
+    else:
+        place[key] = HOSTILE_VALUES[rng.integers(len(HOSTILE_VALUES))]
+    return json.dumps(values).encode()
+
+
+def _random_place(values: dict | list, rng: np.random.Generator) -> tuple[dict | list, object]:
+    """Return a container somewhere in ``values`` and one of its keys; all depths are as likely."""
+    while True:
+        keys = list(values) if isinstance(values, dict) else list(range(len(values)))
+        key = keys[rng.integers(len(keys))]
+        if not isinstance(values[key], dict | list) or not values[key] or rng.random() < 0.3:
+            return values, key
+        values = values[key]
 
 
 def _mutate_member(content: bytes, rng: np.random.Generator) -> bytes:

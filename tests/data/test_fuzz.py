@@ -15,6 +15,7 @@ from crrl_fast.data.readers.base import Reader
 from crrl_fast.data.recording import Recording
 from crrl_fast.errors import DataError
 from tests.data import fuzz
+from tests.data.fuzz_targets import TARGETS
 from tests.data.mutations import MUTATIONS, mutate_source
 
 MUTATIONS_EACH = 30
@@ -25,7 +26,7 @@ def keep(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz-failures")
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", TARGETS)
 def test_damaged_sources_end_in_clips_or_problems(name, keep):
     outcomes, failures = fuzz.run([name], range(MUTATIONS_EACH), keep)
     assert not failures, "\n\n".join(map(str, failures))
@@ -33,12 +34,13 @@ def test_damaged_sources_end_in_clips_or_problems(name, keep):
     assert outcomes[name]["problems"] > 0
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize("name", TARGETS)
 def test_samples_are_read_whole(name, tmp_path):
     source = fuzz.write_sample(name, tmp_path / "sample")
     assert fuzz.outcome_of(name, source, collect=False) == "clips"
     assert fuzz.outcome_of(name, source, collect=True) == "clips"
-    assert readers.find_reader(source)[0].name == LAYOUTS[name].reader
+    if name in LAYOUTS:
+        assert readers.find_reader(source)[0].name == LAYOUTS[name].reader
 
 
 def test_every_reader_has_a_sample():
@@ -108,5 +110,5 @@ def test_a_bad_reader_is_found_out(monkeypatch, tmp_path, read, what):
     assert outcomes["ucla"] == {"failures": 2}
     assert [failure.number for failure in failures] == [7, 8]
     assert all(what in str(failure) for failure in failures), failures[0]
-    assert "--layouts 'ucla' --first 8 --mutations 1" in str(failures[1])
+    assert "--targets 'ucla' --first 8 --mutations 1" in str(failures[1])
     assert list(failures[0].kept.rglob("*.json"))

@@ -225,3 +225,11 @@ def test_what_unpacks_to_more_than_the_file_is_refused(tmp_path):
     again = b"c_codecs\nencode\nh\x00U\x06latin1\x86R"
     with pytest.raises(DataError, match="unpacks to more than the file"):
         load_pickle(write(tmp_path / "a.pkl", b"](" + text + again * 50 + b"e."))
+
+
+def test_a_program_without_end_is_left(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.pkl", [[] for _ in range(1000)])
+    assert load_pickle(path) == [[]] * 1000
+    monkeypatch.setenv("CRRL_LIMITS", "objects=500")
+    with pytest.raises(DataError, match=r"a\.pkl: .*more than 500 instructions; .*CRRL_LIMITS=objects="):
+        load_pickle(path)

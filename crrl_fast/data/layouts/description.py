@@ -11,12 +11,12 @@ name = "my-rig"                                                 # optional; defa
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 from crrl_fast.data.layouts.known import LAYOUTS
-from crrl_fast.data.layouts.layout import Layout
-from crrl_fast.errors import DataError
+from crrl_fast.data.layouts.layout import MAX_JOINTS, Layout
+from crrl_fast.errors import DataError, shown
+from crrl_fast.files import MALFORMED, read_toml
 
 _KEYS = ("joints", "bones", "mirror", "center", "spine_top", "hips")
 
@@ -28,8 +28,8 @@ def read_layout(path: Path) -> Layout:
         DataError: the file cannot be read, or a value is not what it should be; the message names file, key and value.
     """
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        values = read_toml(path)
+    except (OSError, *MALFORMED) as error:
         raise DataError(f"{path}: cannot read this joint layout ({error})") from error
     for key in values:
         if key not in (*_KEYS, "name"):
@@ -47,9 +47,11 @@ class _Description:
         self.path = path
         self.values = values
         self.joints = self._strings("joints", values["joints"])
-        self.index = {joint: i for i, joint in enumerate(self.joints)}
-        for joint in self.joints:
-            if self.joints.count(joint) > 1:
+        if len(self.joints) > MAX_JOINTS:
+            raise self._error("joints", f"{len(self.joints)} of them", f"are more than {MAX_JOINTS}")
+        self.index: dict[str, int] = {}
+        for i, joint in enumerate(self.joints):
+            if self.index.setdefault(joint, i) != i:
                 raise self._error("joints", joint, "stands twice")
 
     def layout(self) -> Layout:
@@ -119,4 +121,4 @@ class _Description:
         return value
 
     def _error(self, key: str, value: object, what: str) -> DataError:
-        return DataError(f"{self.path}: `{key}`: {value!r} {what}")
+        return DataError(f"{self.path}: `{key}`: {shown(value)} {what}")

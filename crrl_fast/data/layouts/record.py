@@ -18,13 +18,13 @@ def layout_from_record(record: str | dict[str, Any]) -> Layout:
     """Return the layout that ``layout_record`` described.
 
     Raises:
-        DataError: it has a name that no layout has.
+        DataError: it has a name that no layout has, or contradicts itself (see ``Layout``).
         KeyError: a part of it is missing; so too TypeError, ValueError and IndexError where a part is malformed.
     """
     if isinstance(record, str):
         return get_layout(record)
     return Layout(
-        name=str(record["name"]),
+        name=record["name"],
         joints=tuple(record["joints"]),
         bones=tuple((child, parent) for child, parent in record["bones"]),
         mirror=tuple((left, right) for left, right in record["mirror"]),

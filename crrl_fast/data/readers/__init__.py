@@ -6,6 +6,7 @@ from pathlib import Path
 
 from crrl_fast.data.readers import cmu, crrl_release, ctrgcn, ntu, own, pku, pyskl, stgcn, ucla
 from crrl_fast.data.readers.base import Reader, Request
+from crrl_fast.data.readers.source import why_refused
 from crrl_fast.errors import ConfigError, DataError
 
 # Asked in this order whether they recognise a source, so that what takes any array comes last.
@@ -33,4 +34,7 @@ def find_reader(source: Path, layout: str | None = None) -> tuple[Reader, str]:
         found = reader.recognise(source)
         if found is not None:
             return reader, found
+    refused = why_refused(source)
+    if refused is not None:
+        raise DataError(f"{source}: not read: {refused}")
     raise DataError(f"{source}: no reader recognises it; name its layout with --layout ({', '.join(READERS)})")

@@ -13,11 +13,13 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from crrl_fast.data.readers.npy_header import HEADER_ERRORS, Header, check_packing, check_text, read_header
+from crrl_fast.data.readers.archive import open_archive
+from crrl_fast.data.readers.npy_header import HEADER_ERRORS, Header, check_text, read_header
 from crrl_fast.data.readers.pickled_arrays import PLAIN_KINDS, AnyArray
 from crrl_fast.data.readers.pickles import unpickle
 from crrl_fast.data.readers.source import ARCHIVE_ERRORS
 from crrl_fast.errors import DataError
+from crrl_fast.files import open_regular
 
 MAX_LOADED = 1 << 30
 """Bytes of an array that is read as a whole; clips are read one by one instead."""
@@ -82,7 +84,7 @@ def open_npy(path: Path) -> Array:
         DataError: it is missing, damaged or cut short, or holds something else than a plain array.
     """
     where = str(path)
-    with _reporting(where), path.open("rb") as file:
+    with _reporting(where), open_regular(path) as file:
         size = path.stat().st_size
         header = _read_header(where, file, size)
     shape, dtype, offset = header.shape, header.dtype, header.offset
@@ -110,7 +112,7 @@ def open_npz(path: Path) -> dict[str, Array]:
         DataError: it is missing or damaged, or a member is cut short, packed beyond belief, or no plain array.
     """
     arrays = {}
-    with _reporting(str(path)), zipfile.ZipFile(path) as archive:
+    with _reporting(str(path)), open_archive(path) as archive:
         for member in archive.infolist():
             if member.filename.endswith(".npy"):
                 arrays[member.filename.removesuffix(".npy")] = _open_member(path, archive, member)
@@ -120,13 +122,12 @@ def open_npz(path: Path) -> dict[str, Array]:
 def _open_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Array:
     where = f"{path}: {member.filename}"
     size = member.file_size
-    check_packing(where, member)
     with archive.open(member) as file:
         header = _read_header(where, file, size)
     shape, dtype, offset = header.shape, header.dtype, header.offset
 
     def rows() -> Iterator[AnyArray]:
-        with zipfile.ZipFile(path) as again, again.open(member) as file:
+        with open_archive(path) as again, again.open(member) as file:
             file.read(offset)
             if dtype.kind == "O":
                 if size > MAX_LOADED:
@@ -135,7 +136,7 @@ def _open_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) 
             elif header.fortran_order:
                 if size > MAX_LOADED:
                     raise DataError(f"{where}: in Fortran order; save it in C order (np.ascontiguousarray)")
-                yield from check_text(np.frombuffer(file.read(), dtype).reshape(shape, order="F"))
+                yield from check_text(np.frombuffer(file.read(size), dtype).reshape(shape, order="F"))
             else:
                 yield from _stream_rows(where, file, shape, dtype)
 

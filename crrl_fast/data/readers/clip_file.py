@@ -64,7 +64,7 @@ def to_coords(where: str, array: Array, layout: Layout) -> npt.NDArray[np.float3
 
 
 def _parse_npz(where: str, content: bytes) -> Array:
-    with open_npz(where, io.BytesIO(content)) as npz:
+    with open_npz(where, io.BytesIO(content), "clip") as npz:
         keys = npz.keys
         known = [key for key in _KEYS if key in keys]
         if not known and len(keys) != 1:
@@ -91,7 +91,7 @@ def _parse_json(where: str, content: bytes) -> Array:
     try:
         with np.errstate(over="ignore"):
             return np.array(_nested_lists(json.loads(content)), dtype=np.float64)
-    except (ValueError, TypeError, OverflowError, RecursionError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError, MemoryError) as error:
         raise DataError(f"{where}: not a JSON clip: lists of frames of joints [x, y, z] ({error})") from error
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from crrl_fast.data.info import SPLIT_FIELDS
 from crrl_fast.errors import DataError
+from crrl_fast.files import read_limited
 
 _NAME_HEADINGS = ("name", "clip", "file", "filename")
 _INDEX_LINE = re.compile(r"(?P<name>\d+_\d+)\s+(?P<label>\S.*)", re.ASCII)
@@ -70,7 +71,7 @@ def read_labels(path: Path, suffixes: Iterable[str] = ()) -> LabelTable:
         DataError: the file cannot be read, or a row is malformed or stands twice; the message names file and line.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_limited(path, "labels").decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot read the labels ({error})") from error
     rows = list(_index_rows(text)) if path.suffix == ".txt" else _csv_rows(path, text)

@@ -7,16 +7,19 @@ import math
 import mmap
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from crrl_fast.data.readers.npy_header import MAX_HEADER, Header, check_packing, check_text, read_header
+from crrl_fast.data.readers.archive import open_archive
+from crrl_fast.data.readers.npy_header import MAX_HEADER, Header, check_text, read_header
 from crrl_fast.data.readers.source import ARCHIVE_ERRORS
 from crrl_fast.errors import DataError
+from crrl_fast.files import open_regular
+from crrl_fast.limits import limit, raising
 
 Array = npt.NDArray[Any]
 
@@ -58,7 +61,7 @@ def map_npy(path: Path) -> Array:
         DataError: see ``parse_npy``; or the file cannot be read.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot read it ({error})") from error
@@ -70,11 +73,13 @@ class Npz:
 
     Attributes:
         where: the archive, for messages.
+        most: the limit to the size of an array.
         keys: of its arrays, in its order.
     """
 
-    def __init__(self, where: str, archive: zipfile.ZipFile) -> None:
+    def __init__(self, where: str, archive: zipfile.ZipFile, most: str) -> None:
         self.where = where
+        self.most = most
         self._archive = archive
         self._members = {
             member.filename.removesuffix(".npy"): member
@@ -89,26 +94,28 @@ class Npz:
 
     def array(self, key: str) -> Array:
         """Return the array under a key; raises DataError as ``parse_npy`` does."""
-        return parse_npy(f"{self.where}: {key}", self._read(key, -1))
+        size = self._members[key].file_size
+        if size > limit(self.most):
+            raise DataError(f"{self.where}: {key} unpacks to {size} bytes; {raising(self.most)}")
+        return parse_npy(f"{self.where}: {key}", self._read(key, size + 1))
 
     def _read(self, key: str, size: int) -> bytes:
         member = self._members[key]
-        check_packing(f"{self.where}: {key}", member)
         with _damage_reported(f"{self.where}: {key}"), self._archive.open(member) as file:
             return file.read(size)
 
 
 @contextmanager
-def open_npz(where: str, file: Path | IO[bytes]) -> Iterator[Npz]:
-    """Open a ``.npz`` archive.
+def open_npz(where: str, file: Path | IO[bytes], most: str = "array") -> Iterator[Npz]:
+    """Open a ``.npz`` archive, none of whose arrays may be larger than limit ``most``.
 
     Raises:
         DataError: it is none.
     """
-    with _damage_reported(where):
-        archive = zipfile.ZipFile(file)
-    with archive:
-        yield Npz(where, archive)
+    with ExitStack() as stack:
+        with _damage_reported(where):
+            archive = stack.enter_context(open_archive(file))
+        yield Npz(where, archive, most)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a ``.npy`` file says of its array, and what of an archive may be unpacked: checked before anything is read."""
+"""What a ``.npy`` file says of its array: checked before anything is read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import math
 import sys
 import tokenize
 import warnings
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Any
@@ -23,9 +22,6 @@ HEADER_ERRORS = (ValueError, TypeError, LookupError, SyntaxError, tokenize.Token
 MAX_HEADER = 10_000
 """Bytes; NumPy itself reads no longer header."""
 
-# A padded data set packs to a tenth or less, zeros alone to a thousandth; small arrays may pack as they like.
-_MAX_RATIO = 300
-_RATIO_MATTERS = 1 << 26
 
 _HEADERS: dict[tuple[int, int], tuple[int, Callable[[IO[bytes]], tuple[tuple[int, ...], bool, np.dtype[Any]]]]] = {
     (1, 0): (2, np.lib.format.read_array_header_1_0),
@@ -86,12 +82,3 @@ def check_text(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         if codes.max() > sys.maxunicode:
             raise ValueError(f"text with character {codes.max()}, which does not exist")
     return array
-
-
-def check_packing(where: str, member: zipfile.ZipInfo) -> None:
-    """Raise DataError where an archive's member unpacks to more than an array plausibly would."""
-    if member.file_size > max(_RATIO_MATTERS, _MAX_RATIO * member.compress_size):
-        raise DataError(
-            f"{where} unpacks from {member.compress_size} to {member.file_size} bytes, beyond {_MAX_RATIO} times as "
-            "many: a zip bomb, or empty; if it is right, save it with np.savez, uncompressed"
-        )

@@ -14,6 +14,7 @@ from crrl_fast.data.readers.labels import Labels, labels_of, read_labels, unlabe
 from crrl_fast.data.readers.parts import Part, protocol_of
 from crrl_fast.data.readers.pickles import are_names, load_pickle
 from crrl_fast.errors import DataError
+from crrl_fast.files import check_link
 
 _DATA = re.compile(r"(?P<part>.+)_(?P<kind>data|data_joint|position)\.npy")
 _PARTS = ("train", "val", "valid", "eval", "test")
@@ -85,6 +86,8 @@ def read_part(file: DataFile, data: Array) -> Part:
 
 
 def _parts_in(folder: Path) -> list[DataFile]:
+    for path in (*folder.glob("*.npy"), *folder.glob("*.pkl")):
+        check_link(path, folder)
     matches = [(path, _DATA.fullmatch(path.name)) for path in sorted(folder.glob("*.npy"))]
     files = [DataFile(path, match["part"], match["kind"]) for path, match in matches if match]
     return sorted((file for file in files if file.part in _PARTS), key=lambda file: _PARTS.index(file.part))

@@ -17,6 +17,8 @@ import numpy as np
 
 from crrl_fast.data.readers.pickled_arrays import FUNCTIONS, TYPES, Named, keys, set_array_state, set_dtype_state
 from crrl_fast.errors import DataError
+from crrl_fast.files import open_regular
+from crrl_fast.limits import limit, raising
 
 # Instructions whose argument is the value itself.
 _LITERALS = frozenset(
@@ -44,7 +46,7 @@ def load_pickle(path: Path) -> Any:  # noqa: ANN401
         DataError: the file cannot be read, is damaged, or asks for anything but arrays and plain containers.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return unpickle(file, path.stat().st_size, str(path))
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error})") from error
@@ -100,7 +102,10 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self, file: _Bounded) -> Any:  # noqa: ANN401
-        for opcode, argument, _ in pickletools.genops(file):  # type: ignore[arg-type]
+        most = limit("objects")
+        for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):  # type: ignore[arg-type]
+            if count == most:
+                raise ValueError(f"more than {most} instructions; {raising('objects')}")
             name = opcode.name
             if name in _LITERALS:
                 self.stack.append(argument)

@@ -24,6 +24,7 @@ from crrl_fast.data.readers.pickles import are_names, load_pickle
 from crrl_fast.data.readers.pyskl_splits import fold_of, folds_of
 from crrl_fast.data.recording import Recording
 from crrl_fast.errors import DataError
+from crrl_fast.files import open_regular
 
 _SUFFIXES = (".pkl", ".pickle")
 _HEAD = 1 << 16
@@ -37,7 +38,7 @@ def recognise(source: Path) -> str | None:
     if source.suffix not in _SUFFIXES or not source.is_file():
         return None
     try:
-        with source.open("rb") as file:
+        with open_regular(source) as file:
             head = file.read(_HEAD)
     except OSError:
         return None

@@ -7,19 +7,19 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 
+from crrl_fast.data.readers.archive import open_archive, read_member
 from crrl_fast.errors import DataError
+from crrl_fast.files import check_link, read_limited
+from crrl_fast.limits import limit, raising
 
 ARCHIVE_ERRORS = (
     *(OSError, EOFError, RuntimeError, ValueError, OverflowError, LookupError, MemoryError),
     *(zipfile.BadZipFile, zlib.error, struct.error),
 )
 """What reading a damaged, encrypted or unusual zip archive raises."""
-
-# A skeleton file is text of a few hundred kilobytes; far beyond that, it is a mistake or a zip bomb.
-_MAX_BYTES = 1 << 28
 
 
 @contextmanager
@@ -33,14 +33,14 @@ def open_source(source: Path, *suffixes: str) -> Iterator[list[tuple[str, Callab
     """
     if source.is_dir():
         paths = [path for path in source.rglob("*") if path.name.endswith(suffixes) and path.is_file()]
-        files = [(path.relative_to(source).as_posix(), file_reader(path)) for path in paths]
+        files = [(path.relative_to(source).as_posix(), file_reader(path, source)) for path in paths]
         yield _sorted_visible(source, suffixes, files)
     elif source.is_file():
-        try:
-            archive = zipfile.ZipFile(source)
-        except ARCHIVE_ERRORS as error:
-            raise DataError(f"{source}: neither a folder nor a readable zip archive ({error})") from error
-        with archive:
+        with ExitStack() as stack:
+            try:
+                archive = stack.enter_context(open_archive(source))
+            except ARCHIVE_ERRORS as error:
+                raise DataError(f"{source}: neither a folder nor a readable zip archive ({error})") from error
             members = [member for member in archive.infolist() if member.filename.endswith(suffixes)]
             yield _sorted_visible(
                 source, suffixes, [(member.filename, _member_reader(source, archive, member)) for member in members]
@@ -55,7 +55,7 @@ def list_files(source: Path) -> list[str]:
         paths = [path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()]
     else:
         try:
-            with zipfile.ZipFile(source) as archive:
+            with open_archive(source) as archive:
                 paths = [member.filename for member in archive.infolist() if not member.is_dir()]
         except ARCHIVE_ERRORS:
             return []
@@ -76,15 +76,30 @@ def _sorted_visible(
     return visible
 
 
-def file_reader(path: Path) -> Callable[[], bytes]:
-    """Return a function that reads a file, and raises DataError where it cannot or the file is too large for a clip."""
+def why_refused(source: Path) -> str | None:
+    """Return why a zip archive, or a link in a folder, is not read; None where it is, and for any other source."""
+    try:
+        for path in source.rglob("*") if source.is_dir() else ():
+            check_link(path, source)
+        if not zipfile.is_zipfile(source):
+            return None
+        with open_archive(source):
+            return None
+    except (DataError, *ARCHIVE_ERRORS) as error:
+        return str(error)
+
+
+def file_reader(path: Path, folder: Path | None = None) -> Callable[[], bytes]:
+    """Return a function that reads a clip's file.
+
+    It raises DataError where it cannot, the file is larger than limit ``clip``, or a link that leads out of ``folder``.
+    """
 
     def read() -> bytes:
         try:
-            size = path.stat().st_size
-            if size > _MAX_BYTES:
-                raise DataError(f"{path}: has {size} bytes, too large for a clip")
-            return path.read_bytes()
+            if folder is not None:
+                check_link(path, folder)
+            return read_limited(path, "clip")
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -93,10 +108,13 @@ def file_reader(path: Path) -> Callable[[], bytes]:
 
 def _member_reader(source: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Callable[[], bytes]:
     def read() -> bytes:
-        if member.file_size > _MAX_BYTES:
-            raise DataError(f"{source}: {member.filename} unpacks to {member.file_size} bytes, too large for a clip")
+        if member.file_size > limit("clip"):
+            raise DataError(
+                f"{source}: {member.filename} unpacks to {member.file_size} bytes, too large for a clip; "
+                f"{raising('clip')}"
+            )
         try:
-            return archive.read(member)
+            return read_member(archive, member)
         except ARCHIVE_ERRORS as error:
             raise DataError(f"{source}: cannot read {member.filename} ({error})") from error
 

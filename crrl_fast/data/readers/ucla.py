@@ -71,7 +71,7 @@ def _parse_clip(where: str, stem: str, content: bytes) -> Clip:
     try:
         values = json.loads(content)
         skeletons, label = values["skeletons"], values["label"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, MemoryError) as error:
         raise DataError(f"{where}: not a JSON clip with `skeletons` and `label` ({error!r})") from error
     if type(label) is not int or not 1 <= label <= len(CLASS_NAMES):
         raise DataError(f"{where}: label {label!r} is not a whole number from 1 to {len(CLASS_NAMES)}")
@@ -89,7 +89,7 @@ def _parse_skeletons(where: str, skeletons: object) -> np.ndarray[tuple[int, ...
     try:
         with np.errstate(over="ignore"):  # a value beyond float32 becomes inf, and is reported below
             coords = np.array(skeletons, dtype=np.float32)
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, TypeError, OverflowError, MemoryError) as error:
         raise DataError(f"{where}: skeletons are not (frames, {KINECT20.num_joints}, 3) numbers ({error})") from error
     if coords.ndim != 3 or coords.shape[0] < 1 or coords.shape[1:] != (KINECT20.num_joints, 3):
         raise DataError(

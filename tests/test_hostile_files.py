@@ -1,0 +1,477 @@
+"""Files made to harm: each ends in one line that names it, within seconds and little memory, and runs nothing.
+
+They are read by a process with limits to its address space and its time.
+"""
+
+import json
+import os
+import re
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from crrl_fast.data.store import Store
+from crrl_fast.data.tensor_header import read_tensor_header
+from crrl_fast.errors import ConfigError, DataError
+from crrl_fast.limits import limit
+from tests.conftest import random_walks
+from tests.embedding.runs import make_run
+from tests.hostile import BoundedReader
+
+
+@pytest.fixture(scope="module")
+def reader():
+    reader = BoundedReader()
+    yield reader
+    reader.close()
+
+
+@pytest.fixture
+def refused(reader):
+    """Return a function that reads a file under limits and returns the message of the error in which it has to end."""
+
+    def read(kind: str, path: Path, **environment: str) -> str:
+        outcome, message = reader.read(kind, path, **environment)
+        assert outcome == "refused", (outcome, message)
+        assert str(path) in message
+        assert len(message) < 2000
+        return message
+
+    return read
+
+
+# ---- Archives ----
+
+
+def bzip2_bomb(path: Path) -> None:
+    """A kilobyte that unpacks to a quarter of a gigabyte at once: its method knows no smaller steps."""
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_BZIP2) as archive,
+        archive.open("a.json", "w", force_zip64=True) as file,
+    ):
+        for _ in range(4):
+            file.write(bytes(1 << 26))
+
+
+def deflate_bomb(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.json", "w") as file:
+        for _ in range(4):
+            file.write(b" " * (1 << 26))
+
+
+def many_members(path: Path) -> None:
+    """Each is small enough, all together are not."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for i in range(30):
+            archive.writestr(f"{i}.json", b" " * (1 << 23))
+
+
+def overlapping(path: Path) -> None:
+    """As D. Fifield's: the entries of the directory share one kernel of compressed bytes. 90 KB make 10 GB."""
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    content = b" " * (1 << 23)
+    data = packer.compress(content) + packer.flush()
+    sums = (zlib.crc32(content), len(data), len(content))
+    local = struct.pack("<IHHHHHIIIHH", 0x04034B50, 20, 0, 8, 0, 0, *sums, 1, 0) + b"a"
+    entries = b""
+    for i in range(1300):
+        name = f"{i}.json".encode()
+        entries += (
+            struct.pack("<IHHHHHHIIIHHHHHII", 0x02014B50, 20, 20, 0, 8, 0, 0, *sums, len(name), 0, 0, 0, 0, 0, 0) + name
+        )
+    end = struct.pack("<IHHHHIIH", 0x06054B50, 0, 0, 1300, 1300, len(entries), len(local + data), 0)
+    path.write_bytes(local + data + entries + end)
+
+
+def lying(path: Path) -> None:
+    """The directory promises a kilobyte where a gigabyte would come out."""
+    deflate_bomb(path)
+    content = path.read_bytes()
+    path.write_bytes(content.replace(struct.pack("<I", 1 << 28), struct.pack("<I", 1 << 10)))
+
+
+def member(name: str, mode: int = 0o100644, flags: int = 0):
+    def write(path: Path) -> None:
+        with zipfile.ZipFile(path, "w") as archive:
+            info = zipfile.ZipInfo(name)
+            info.external_attr = mode << 16
+            archive.writestr(info, "[[[0, 0, 0]]]")
+        if flags:
+            content = bytearray(path.read_bytes())
+            content[content.index(b"PK\x01\x02") + 8] |= flags
+            path.write_bytes(content)
+
+    return write
+
+
+def twice(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive, pytest.warns(UserWarning, match="Duplicate name"):
+        archive.writestr("a.json", "[]")
+        archive.writestr("a.json", "[[]]")
+
+
+def nested(path: Path) -> None:
+    """An archive of arrays within an archive of clips."""
+    inner = path.with_name("inner.npz")
+    np.savez_compressed(inner, data=np.zeros((1 << 19, 20, 3), np.float32))
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(inner, "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (bzip2_bomb, "packed by method 12"),
+        (deflate_bomb, "unpacks from .* a zip bomb"),
+        (many_members, "unpacks from .* a zip bomb"),
+        (overlapping, "overlap"),
+        (lying, "a.json"),
+        (member("../../x.json"), "leads out of the archive"),
+        (member("/etc/x.json"), "leads out of the archive"),
+        (member("..\\x.json"), "leads out of the archive"),
+        (member("a.json", 0o120777), "is a link"),
+        (member("a.json", flags=1), "is encrypted"),
+        (twice, "stands twice"),
+        (nested, "unpacks"),
+    ],
+)
+def test_archives(refused, tmp_path, write, message):
+    path = tmp_path / "clips.zip"
+    write(path)
+    assert path.stat().st_size < 1 << 20
+    assert re.search(message, refused("clips", path))
+
+
+def test_an_archive_with_a_huge_directory(refused, tmp_path):
+    path = tmp_path / "clips.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for i in range(2000):
+            archive.writestr(f"{i}.json", "")
+    assert "its directory has" in refused("clips", path, CRRL_LIMITS="directory=64K")
+
+
+# ---- Arrays ----
+
+
+def npy(header: str, content: bytes = b"") -> bytes:
+    text = header.encode().ljust(118) + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 20, 3)}"),
+        npy("{'descr': '<f4', 'fortran_order': True, 'shape': (1000000000000, 20, 3)}"),
+        npy("{'descr': '|O', 'fortran_order': False, 'shape': (1,)}", b"cposix\nsystem\n(Vtouch ran\ntR."),
+        npy("{'descr': '<f4', 'fortran_order': False, 'shape': (__import__('os').system('touch ran'),)}"),
+        npy("(" * 118),
+        b"\x93NUMPY\x02\x00" + struct.pack("<I", 0xFFFFFFFF) + b"{",
+    ],
+)
+def test_arrays(refused, tmp_path, content):
+    path = tmp_path / "clips.npy"
+    path.write_bytes(content)
+    refused("clips", path)
+    assert not (Path(__file__).parents[1] / "ran").exists()
+
+
+# ---- Folders ----
+
+
+def test_folders_with_pipes_devices_and_links(refused, tmp_path):
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    os.mkfifo(folder / "a.json")
+    (folder / "b.json").symlink_to("/dev/zero")
+    assert "no" in refused("clips", folder)
+    secret = tmp_path / "secret.json"
+    secret.write_text(json.dumps(np.zeros((2, 20, 3)).tolist()))
+    (folder / "c.json").symlink_to(secret)
+    assert "a link to a file outside" in refused("clips", folder)
+
+
+def test_links_are_followed_where_that_is_wanted(tmp_path, monkeypatch):
+    from crrl_fast.data import catalog
+
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    secret = tmp_path / "elsewhere.json"
+    secret.write_text(json.dumps(np.zeros((2, 20, 3)).tolist()))
+    (folder / "c.json").symlink_to(secret)
+    monkeypatch.setenv("CRRL_FOLLOW_LINKS", "1")
+    recording, _ = catalog.open_recording("own", folder, joints="kinect20")
+    assert [clip.name for clip in recording.clips] == ["c"]
+
+
+@pytest.mark.parametrize("kind", ["store", "layout", "labels", "recipe"])
+@pytest.mark.parametrize("target", ["/dev/zero", "pipe"])
+def test_what_is_no_file(refused, tmp_path, kind, target):
+    path = tmp_path / "x.toml"
+    os.mkfifo(path) if target == "pipe" else path.symlink_to(target)
+    refused(kind, path)
+
+
+# ---- Text ----
+
+
+@pytest.mark.parametrize("kind", ["layout", "recipe"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x = " + "[" * 100_000,
+        "x = " + "{a=" * 50_000,
+        "a." * 50_000 + "a = 1",
+        "joints = [" + '"a",' * 40_000 + "]",
+        "epochs = " + "9" * 5000,
+        "epochs = 0x" + "F" * 100_000,
+        "lr = 1" + "0" * 400,
+        "#" * (1 << 20),
+        "lr = 1979-05-27",
+        "\x00",
+    ],
+    ids=lambda text: text[:12].encode().hex(),
+)
+def test_toml(reader, tmp_path, kind, text):
+    path = tmp_path / "x.toml"
+    path.write_text(text)
+    outcome, message = reader.read(kind, path)
+    assert outcome == "refused", (outcome, message)
+    assert len(message) < 2000
+    assert str(path) in message or "recipe field" in message
+
+
+def test_label_tables(refused, tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("a,b\n" * (limit("labels") // 4 + 1))
+    assert "too large for a table of labels" in refused("labels", path)
+    path.write_text("name,label\n" + '"' + "x" * (1 << 20))
+    assert "field larger than field limit" in refused("labels", path)
+
+
+# ---- Stores and checkpoints ----
+
+
+def with_header(path: Path, change) -> None:
+    """Rewrite the header of a safetensors file."""
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    text = change(content[8 : 8 + length])
+    path.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
+
+
+def changed(name: str, **values):
+    def change(text: bytes) -> bytes:
+        header = json.loads(text)
+        header[name].update(values)
+        return json.dumps(header).encode()
+
+    return change
+
+
+HEADERS = {
+    "no JSON": lambda text: b"\xff" * 100,
+    "a list": lambda text: b"[1]",
+    "deep": lambda text: b'{"a":' * 100_000,
+    "deep in metadata": lambda text: text.replace(b'"__metadata__": {', b'"__metadata__": {"x": ' + b"[" * 90_000, 1),
+    "a name twice": lambda text: (
+        text[:1] + b'"labels": {"dtype": "I64", "shape": [0], "data_offsets": [0, 0]},' + text[1:]
+    ),
+    "overlapping": changed("labels", data_offsets=[0, 24 * 8]),
+    "a gap": changed("frames", data_offsets=[10**6, 10**6 + 16]),
+    "beyond the file": changed("frames", data_offsets=[0, 1 << 62], shape=[1 << 40, 60]),
+    "gigantic": changed("frames", shape=[1 << 62, 1 << 62]),
+    "negative": changed("frames", shape=[-1, -60]),
+    "a dtype": changed("frames", dtype="F128"),
+    "other dtype": changed("labels", dtype="F64"),
+    "a text as shape": changed("frames", shape="60"),
+    "many tensors": lambda text: json.dumps(
+        {str(i): {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for i in range(20_000)}
+    ).encode(),
+}
+
+
+@pytest.fixture
+def run_folder(tmp_path):
+    store = Store.from_arrays(random_walks(4), layout="kinect20", labels=[0, 1, 0, 1])
+    store.save(tmp_path / "store.safetensors")
+    return make_run(tmp_path / "run", store, tmp_path / "store.safetensors", stages=("ser",)).path
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_headers_of_stores(tiny_path, name):
+    with_header(tiny_path, HEADERS[name])
+    with pytest.raises(DataError, match=r"tiny\.safetensors") as error:
+        Store.open(tiny_path)
+    assert len(str(error.value)) < 2000
+
+
+@pytest.mark.parametrize("name", [name for name in HEADERS if name not in ("beyond the file",)])
+def test_headers_of_checkpoints(run_folder, name):
+    from crrl_fast.run import RunFolder
+
+    path = run_folder / "ser.safetensors"
+    first, second, *_ = (f'"{name}"'.encode() for name in read_tensor_header(path).tensors)
+    text = path.read_bytes()
+    with_header(path, lambda text: HEADERS[name](text.replace(first, b'"frames"').replace(second, b'"labels"')))
+    assert path.read_bytes() != text
+    with pytest.raises(ConfigError, match=r"ser\.safetensors: not a usable checkpoint"):
+        RunFolder.open(run_folder).load_encoder("ser")
+
+
+@pytest.mark.parametrize("length", [1 << 63, (1 << 64) - 1, 1 << 30])
+def test_a_huge_header(refused, tiny_path, length):
+    tiny_path.write_bytes(struct.pack("<Q", length) + tiny_path.read_bytes()[8:])
+    os.truncate(tiny_path, 1 << 31)  # sparse
+    assert "announces a header" in refused("store", tiny_path)
+
+
+def test_offsets_that_wrap_around(tiny_path):
+    tensors = load_file(tiny_path)
+    offsets, frames = tensors["offsets"], len(tensors["frames"])
+    offsets[1:5] = torch.tensor([1 << 62, (1 << 63) - 1, -(1 << 63) + 5, -(1 << 62)])
+    offsets[5:] = torch.arange(frames - 19, frames + 1)
+    offsets[-1] = frames
+    save_file(tensors, tiny_path, dict(read_tensor_header(tiny_path).metadata))
+    with pytest.raises(DataError, match="the clip offsets do not rise"):
+        Store.open(tiny_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.update({k: v.double() for k, v in state.items()}), "is F64"),
+        (lambda state: next(iter(state.values())).fill_(float("nan")), "not finite"),
+        (lambda state: next(iter(state.values())).fill_(float("inf")), "not finite"),
+        (lambda state: state.pop(next(iter(state))), "is missing"),
+        (lambda state: state.update({"encoder.more": torch.zeros(2)}), "is unknown"),
+        (lambda state: state.update({k: v[None].clone() for k, v in state.items()}), "expected F32"),
+    ],
+)
+def test_weights(run_folder, change, message):
+    from crrl_fast.run import RunFolder
+
+    path = run_folder / "ser.safetensors"
+    state = load_file(path)
+    change(state)
+    save_file(state, path)
+    with pytest.raises(ConfigError, match=rf"ser\.safetensors: not a usable checkpoint .*{message}"):
+        RunFolder.open(run_folder).load_encoder("ser")
+
+
+# ---- Run folders ----
+
+
+def configured(**values):
+    def write(folder: Path) -> None:
+        file = folder / "config.json"
+        config = json.loads(file.read_text())
+        for name, value in values.items():
+            group, _, field = name.rpartition("__")
+            (config[group] if group else config)[field] = value
+        file.write_text(json.dumps(config))
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        configured(recipe__hidden_size=10**12),
+        configured(recipe__layers=10**9),
+        configured(recipe__hidden_size=1 << 16, recipe__layers=64),
+        configured(recipe__lr=10**400),
+        configured(recipe="paper"),
+        configured(frames__bodies=10**12),
+        configured(frames__bodies=0),
+        configured(frames__layout={"name": "x", "joints": ["a"] * 10_000}),
+        configured(
+            frames__layout={key: [] for key in ("name", "joints", "bones", "mirror", "center", "spine_top", "hips")}
+        ),
+        configured(frames__preprocessing=[{"step": ["x"]}]),
+        configured(frames__preprocessing=[{"step": "downsample", "max_frames": "x"}]),
+        configured(seed="x"),
+        configured(stages=[1]),
+        configured(stages=3),
+        configured(data=["x"]),
+        configured(unknown=1),
+        lambda folder: (folder / "config.json").write_text("[" * 200_000),
+        lambda folder: (folder / "config.json").write_text(" " * (limit("record") + 1)),
+        lambda folder: (folder / "config.json").write_text("9" * 5000),
+    ],
+)
+def test_configs(refused, run_folder, write):
+    write(run_folder)
+    refused("run", run_folder)
+
+
+GOOD = {"evaluation": "knn", "encoder": "ser", "accuracy": 50.0}
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("eval/x.json", "[" * 200_000),
+        ("eval/x.json", json.dumps({**GOOD, "train_clips": float("inf"), "test_clips": 1})),
+        ("eval/x.json", json.dumps({**GOOD, "confusion": [[1 << 62]]})),
+        ("eval/x.json", json.dumps({**GOOD, "confusion": [[0]] * 5000})),
+        ("eval/x.json", json.dumps({**GOOD, "accuracy": 10**400})),
+        ("eval/x.json", json.dumps({**GOOD, "accuracy": [[[]]]})),
+        ("eval/x.json", " " * (limit("record") + 1)),
+        ("metrics.jsonl", "[" * 200_000 + "\n"),
+        ("metrics.jsonl", json.dumps({"stage": "ser", "epoch": 1, "loss": 10**400}) + "\n"),
+        ("metrics.jsonl", json.dumps({"stage": "ser", "epoch": 10**100, "loss": 1}) + "\n"),
+        (
+            "metrics.jsonl",
+            json.dumps({"stage": "ser", "epoch": 1, "loss": 1, **dict.fromkeys(map(str, range(1000)), 1)}),
+        ),
+        ("metrics.jsonl", " " * (limit("record") + 1)),
+    ],
+    ids=str,
+)
+def test_records(refused, run_folder, file, text):
+    path = run_folder / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    assert str(path) in refused("records", run_folder)
+
+
+def test_a_folder_full_of_records(refused, run_folder):
+    (run_folder / "eval").mkdir()
+    for i in range(1100):
+        (run_folder / "eval" / f"{i}.json").write_text(json.dumps(GOOD))
+    assert "more than 1000 records" in refused("records", run_folder)
+
+
+# ---- What is said of them ----
+
+
+def test_limits_can_be_raised_and_are_checked(monkeypatch, tmp_path):
+    path = tmp_path / "x.toml"
+    path.write_text("#" * (1 << 20))
+    from crrl_fast.config import load_toml
+
+    with pytest.raises(DataError, match=r"x\.toml: has 1048576 bytes, .* CRRL_LIMITS=toml="):
+        load_toml(path)
+    monkeypatch.setenv("CRRL_LIMITS", "toml=2M, ratio=500")
+    assert load_toml(path) == {}
+    assert (limit("toml"), limit("ratio"), limit("clip")) == (2 << 20, 500, 64 << 20)
+    for text in ("toml", "toml=x", "spoon=3", "toml=-1"):
+        monkeypatch.setenv("CRRL_LIMITS", text)
+        with pytest.raises(ConfigError, match="CRRL_LIMITS"):
+            limit("toml")
+
+
+def test_messages_do_not_speak_to_the_terminal(crrl, tmp_path):
+    path = tmp_path / "x.toml"
+    path.write_text('"\\u001b[2J" = 1')
+    code, _, err = crrl("pretrain", "--data", "demo", "--config", path)
+    assert code == 2
+    assert err.isprintable() or err[:-1].isprintable()
+    assert "\x1b" not in err
