@@ -19,7 +19,7 @@ from crrl_fast.run import OWN_STORE, RunConfig, RunFolder
 from crrl_fast.seeding import seed_everything
 from crrl_fast.training.display import TrainingDisplay
 from crrl_fast.training.log import MetricsLog
-from crrl_fast.training.loop import train_stage
+from crrl_fast.training.loop import StageLoop
 from crrl_fast.training.request import PretrainRequest
 from crrl_fast.training.stages import ContrastiveMotionLearner, InformationFuser, JointLearner, SequenceReconstructor
 from crrl_fast.versions import software_versions
@@ -78,7 +78,7 @@ def pretrain(request: PretrainRequest, console: Console) -> RunFolder:
                 log.write(record)
                 display.epoch(record, epochs)
 
-            train_stage(stage, module, train, request.recipe, generator, on_step=display.step, on_epoch=on_epoch)
+            StageLoop(stage, module, train, request.recipe, generator).run(on_step=display.step, on_epoch=on_epoch)
             run.save_stage(stage, module)
     return run
 
