@@ -17,6 +17,7 @@ from crrl_fast.data.batches import ResidentClips, resident_split
 from crrl_fast.data.catalog import open_data
 from crrl_fast.data.frame_format import FrameFormat
 from crrl_fast.data.store import Store
+from crrl_fast.determinism import deterministic_algorithms
 from crrl_fast.errors import CheckpointError, ConfigError, TrainingError
 from crrl_fast.evaluation.features import FeatureSet, extract_features
 from crrl_fast.evaluation.knn import nearest_neighbour_accuracy
@@ -54,7 +55,7 @@ def pretrain(request: PretrainRequest, console: Console) -> RunFolder:
     path = folder / OWN_STORE if path is None else path
     config = replace(config, data=str(path.resolve()))
     _make_folder(folder)
-    with folder_lock(folder):
+    with folder_lock(folder), deterministic_algorithms(request.recipe.deterministic):
         checkpoint = None
         if begun is None:
             run = RunFolder.create(folder, config)
