@@ -19,6 +19,10 @@ class TrainingError(CrrlError):
     """Training cannot go on (a loss that is no longer finite, for instance)."""
 
 
+class CheckpointError(CrrlError):
+    """A checkpoint is truncated, altered, or of another run."""
+
+
 def shortened(text: str, most: int = 200) -> str:
     """Return a text for a message: of one that a file made too long, the beginning."""
     return text if len(text) <= most else f"{text[:most]}..."

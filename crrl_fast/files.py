@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import stat
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from safetensors import SafetensorError
+from safetensors.torch import save
+from torch import Tensor
 
 from crrl_fast.errors import CrrlError, DataError
 from crrl_fast.limits import limit, raising
@@ -24,10 +27,14 @@ MALFORMED = (ValueError, LookupError, TypeError, AttributeError, OverflowError, 
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path to write to, which takes the place of ``path`` where the body succeeds.
 
     The folder is made where it is missing; a failure leaves ``path`` as it was and no temporary file behind.
+
+    Args:
+        path: the file to write.
+        durable: whether it is on the disk when the body ends, so that it outlives a loss of power.
 
     Raises:
         CrrlError: the file cannot be written.
@@ -37,7 +44,11 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield temporary
+            if durable:
+                _synchronise(temporary)
             temporary.replace(path)
+            if durable:
+                _synchronise(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
@@ -45,15 +56,26 @@ def replacing(path: Path) -> Iterator[Path]:
         raise CrrlError(f"{path}: cannot be written ({cause})") from error
 
 
-def write_text(path: Path, text: str) -> None:
+def write_weights(path: Path, tensors: Mapping[str, Tensor], *, durable: bool = False) -> None:
+    """Write ``tensors`` to ``path`` as safetensors (see ``replacing``).
+
+    They are serialised in memory: safetensors' own ``save_file`` adds a temporary file of another name, which a process
+    that is killed would leave behind.
+    """
+    content = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    with replacing(path, durable=durable) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_text(path: Path, text: str, *, durable: bool = False) -> None:
     """Write ``text`` to ``path`` (see ``replacing``)."""
-    with replacing(path) as temporary:
+    with replacing(path, durable=durable) as temporary:
         temporary.write_text(text)
 
 
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
+def write_json(path: Path, values: Mapping[str, Any], *, durable: bool = False) -> None:
     """Write ``values`` to ``path`` as indented JSON (see ``replacing``)."""
-    write_text(path, json.dumps(values, indent=2) + "\n")
+    write_text(path, json.dumps(values, indent=2) + "\n", durable=durable)
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -115,3 +137,22 @@ def check_link(path: Path, folder: Path) -> None:
         raise DataError(
             f"{path}: a link to a file outside {folder}: copy the file there, or set {FOLLOW_LINKS}=1 if you made it"
         )
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _synchronise(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
