@@ -14,6 +14,7 @@ from torch import nn
 from crrl_fast.config import Recipe
 from crrl_fast.data.batches import ResidentClips
 from crrl_fast.errors import TrainingError
+from crrl_fast.training.distributed import ALONE, Ranks
 from crrl_fast.training.graphs import best_way_to_take
 from crrl_fast.training.step import TrainingStep
 
@@ -25,6 +26,7 @@ def train_stage(
     recipe: Recipe,
     generator: torch.Generator,
     *,
+    ranks: Ranks = ALONE,
     on_step: Callable[[int], None],
     on_epoch: Callable[[dict[str, Any]], None],
 ) -> None:
@@ -35,7 +37,8 @@ def train_stage(
         module: on the device of ``clips``.
         clips: the training clips.
         recipe: epochs, batch size, shuffling, optimiser, schedule, clipping and precision.
-        generator: of the shuffling.
+        generator: of the shuffling, in the same state on all ranks.
+        ranks: the processes that train together.
         on_step: called after each step has been given to the device, with its number of clips. Losses are read back
             once an epoch, so that the device is never waited for within one.
         on_epoch: called after each epoch with its record: stage, epoch (from 1), mean losses over clips, lr, seconds
@@ -44,7 +47,7 @@ def train_stage(
     Raises:
         TrainingError: an epoch's mean loss is not finite.
     """
-    step = TrainingStep(module, clips, recipe)
+    step = TrainingStep(module, clips, recipe, ranks)
     take = best_way_to_take(step, clips, recipe)
     for epoch in range(1, recipe.epochs + 1):
         started = time.perf_counter()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from crrl_fast.evaluation.knn import nearest_neighbour_accuracy
 from crrl_fast.run import OWN_STORE, RunConfig, RunFolder
 from crrl_fast.seeding import seed_everything
 from crrl_fast.training.display import TrainingDisplay
+from crrl_fast.training.distributed import Ranks, joined_ranks
 from crrl_fast.training.log import MetricsLog
 from crrl_fast.training.loop import train_stage
 from crrl_fast.training.request import PretrainRequest
@@ -28,66 +32,101 @@ from crrl_fast.versions import software_versions
 def pretrain(request: PretrainRequest, console: Console) -> RunFolder:
     """Run the stages and leave a run folder.
 
+    Under torchrun all its processes train together, and all return the folder; only the first writes and prints.
+
     Raises:
         ConfigError: the split or the run folder is not usable.
         DataError: the store is missing or damaged.
-        TrainingError: a loss is no longer finite.
+        TrainingError: a loss is no longer finite, or another process has ended.
     """
-    store, path = _open(request)
+    with joined_ranks(request.device) as ranks:
+        console.quiet |= not ranks.is_first
+        return _pretrain(replace(request, out=ranks.from_first(request.out)), console, ranks)
+
+
+def _pretrain(request: PretrainRequest, console: Console, ranks: Ranks) -> RunFolder:
+    store, path = _open(request, ranks)
     clips = store.processed(request.recipe.steps())
     train, test = resident_split(clips, request.split, request.device)
-    run = RunFolder.create(
-        request.out,
-        RunConfig(
-            data=str(path.resolve()),
-            data_sha256=store.info.sha256,
-            dataset=store.info.dataset,
-            frames=FrameFormat.of(store.info),
-            split=request.split,
-            stages=request.stages,
-            recipe_name=request.recipe_name,
-            recipe=request.recipe,
-            seed=request.seed,
-            device=request.device.type,
-            threads=torch.get_num_threads(),
-            versions=software_versions(),
-            fusion=request.fusion,
-        ),
+    config = RunConfig(
+        data=str(path.resolve()),
+        data_sha256=store.info.sha256,
+        dataset=store.info.dataset,
+        frames=FrameFormat.of(store.info),
+        split=request.split,
+        stages=request.stages,
+        recipe_name=request.recipe_name,
+        recipe=request.recipe,
+        seed=request.seed,
+        device=request.device.type,
+        threads=torch.get_num_threads(),
+        versions=software_versions(),
+        fusion=request.fusion,
     )
-    if isinstance(request.data, Store):
-        store.save(path)
+    ranks.together(partial(_create, config, request, store), here=ranks.is_first)
+    run = RunFolder(request.out, config)
     probe = _NearestNeighbourProbe(store, train, test, request)
     console.print(
         f"{store.info.dataset}: {len(train)} training clips, {len(test)} test clips, "
-        f"{int(clips.lengths.max())} frames at most; {request.device.type}, {torch.get_num_threads()} threads; "
+        f"{int(clips.lengths.max())} frames at most; {request.device.type}, {_workers(ranks)}; "
         f"run folder {run.path}",
         highlight=False,
         soft_wrap=True,
     )
     epochs = request.recipe.epochs
     modules: dict[str, torch.nn.Module] = {}
-    with MetricsLog(run.path) as log, TrainingDisplay(console, epochs * len(request.stages), len(train)) as display:
+    with ExitStack() as stack:
+        log = stack.enter_context(MetricsLog(run.path)) if ranks.is_first else None
+        display = stack.enter_context(TrainingDisplay(console, epochs * len(request.stages), len(train)))
         for stage in request.stages:
             generator = seed_everything(request.seed, stage)
             module = _build_stage(stage, train, request.recipe, modules).to(request.device)
             modules[stage] = module
+            ranks.seed_noise(request.seed, stage)
             display.start_stage(stage)
 
             def on_epoch(record: dict[str, Any], module: torch.nn.Module = module) -> None:
-                record.update(probe(module, record["epoch"]))
-                log.write(record)
-                display.epoch(record, epochs)
+                if log is not None:
+                    record.update(probe(module, record["epoch"]))
+                    log.write(record)
+                    display.epoch(record, epochs)
+                ranks.wait()
 
-            train_stage(stage, module, train, request.recipe, generator, on_step=display.step, on_epoch=on_epoch)
-            run.save_stage(stage, module)
+            train_stage(
+                stage,
+                module,
+                train,
+                request.recipe,
+                generator,
+                ranks=ranks,
+                on_step=display.step,
+                on_epoch=on_epoch,
+            )
+            ranks.together(partial(run.save_stage, stage, module), here=ranks.is_first)
     return run
 
 
-def _open(request: PretrainRequest) -> tuple[Store, Path]:
+def _open(request: PretrainRequest, ranks: Ranks) -> tuple[Store, Path]:
     """Return the store to train on and where it lies, or will lie."""
     if isinstance(request.data, Store):
         return request.data, request.out / OWN_STORE
-    return open_data(request.data)
+    # One process of each machine comes first: the embedded data set may have to be generated.
+    ranks.together(partial(open_data, request.data), here=ranks.local_rank == 0)
+    opened = ranks.together(partial(open_data, request.data))
+    assert opened is not None
+    return opened
+
+
+def _create(config: RunConfig, request: PretrainRequest, store: Store) -> None:
+    """Make the run folder, with the store in it where that was given in memory."""
+    RunFolder.create(request.out, config)
+    if isinstance(request.data, Store):
+        store.save(Path(config.data))
+
+
+def _workers(ranks: Ranks) -> str:
+    threads = f"{torch.get_num_threads()} threads"
+    return threads if ranks.is_alone else f"{ranks.size} processes of {threads}"
 
 
 def _build_stage(
