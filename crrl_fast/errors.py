@@ -17,3 +17,7 @@ class ConfigError(CrrlError):
 
 class TrainingError(CrrlError):
     """Training cannot go on (a loss that is no longer finite, for instance)."""
+
+
+class CheckpointError(CrrlError):
+    """A checkpoint is truncated, altered, or of another run."""

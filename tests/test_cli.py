@@ -246,13 +246,16 @@ def test_unwritable_results_end_in_one_line(crrl, tmp_path, target):
 
 
 def test_ctrl_c_keeps_what_finished(crrl, tmp_path, tiny_path, monkeypatch):
-    from crrl_fast.training import pretrain
+    from crrl_fast.training.loop import StageLoop
 
-    def interrupt(stage, *args, **kwargs):
-        if stage == "inf":
+    run = StageLoop.run
+
+    def interrupt(self, **kwargs):
+        if self.name == "inf":
             raise KeyboardInterrupt
+        run(self, **kwargs)
 
-    monkeypatch.setattr(pretrain, "train_stage", interrupt)
+    monkeypatch.setattr(StageLoop, "run", interrupt)
     code, _, err = crrl("pretrain", "--data", tiny_path, "--out", "run", *SMALL)
     assert (code, err) == (130, "crrl-fast: interrupted: run keeps its log and the stages that finished\n")
     assert (tmp_path / "run/cml.safetensors").exists()

@@ -35,7 +35,7 @@ class MetricsLog:
         self._writer.close()
 
     def write(self, record: dict[str, Any]) -> None:
-        """Write an epoch's record (see ``train_stage``); it is on disk when this returns."""
+        """Write an epoch's record (see ``StageLoop``); it is on disk when this returns."""
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         for name, value in record.items():

@@ -5,32 +5,30 @@ from __future__ import annotations
 import bisect
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from crrl_fast.config import Recipe
 from crrl_fast.data.batches import ResidentClips
-from crrl_fast.errors import TrainingError
+from crrl_fast.errors import CheckpointError, TrainingError
 from crrl_fast.training.distributed import ALONE, Ranks
 from crrl_fast.training.graphs import best_way_to_take
+from crrl_fast.training.state import (
+    LOSS_PREFIX,
+    MODULE_PREFIX,
+    MOMENTUM_PREFIX,
+    StageState,
+    load_random_states,
+    random_states,
+)
 from crrl_fast.training.step import TrainingStep
 
 
-def train_stage(
-    name: str,
-    module: nn.Module,
-    clips: ResidentClips,
-    recipe: Recipe,
-    generator: torch.Generator,
-    *,
-    ranks: Ranks = ALONE,
-    on_step: Callable[[int], None],
-    on_epoch: Callable[[dict[str, Any]], None],
-) -> None:
-    """Train ``module``, whose forward maps a batch to a dictionary of scalar losses with ``loss`` among them.
+class StageLoop:
+    """Trains a module, whose forward maps a batch to a dictionary of scalar losses with ``loss`` among them.
 
     Args:
         name: of the stage.
@@ -39,45 +37,135 @@ def train_stage(
         recipe: epochs, batch size, shuffling, optimiser, schedule, clipping and precision.
         generator: of the shuffling, in the same state on all ranks.
         ranks: the processes that train together.
-        on_step: called after each step has been given to the device, with its number of clips. Losses are read back
-            once an epoch, so that the device is never waited for within one.
-        on_epoch: called after each epoch with its record: stage, epoch (from 1), mean losses over clips, lr, seconds
-            and clips_per_second.
-
-    Raises:
-        TrainingError: an epoch's mean loss is not finite.
     """
-    step = TrainingStep(module, clips, recipe, ranks)
-    take = best_way_to_take(step, clips, recipe)
-    for epoch in range(1, recipe.epochs + 1):
-        started = time.perf_counter()
+
+    def __init__(
+        self,
+        name: str,
+        module: nn.Module,
+        clips: ResidentClips,
+        recipe: Recipe,
+        generator: torch.Generator,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.name = name
+        self._module = module
+        self._clips = clips
+        self._recipe = recipe
+        self._generator = generator
+        self._step = TrainingStep(module, clips, recipe, ranks)
+        self._take = best_way_to_take(self._step, clips, recipe)
+        self._epoch = 1
+        self._done = 0
+        self._order = generator.get_state()
+        self._started = time.perf_counter()
+
+    @property
+    def epoch(self) -> int:
+        """The epoch under way, from 1; one more than there are where all are done."""
+        return self._epoch
+
+    @property
+    def has_finished(self) -> bool:
+        """Whether all epochs are done."""
+        return self._epoch > self._recipe.epochs
+
+    def run(self, *, on_step: Callable[[int], None], on_epoch: Callable[[dict[str, Any]], None]) -> None:
+        """Train to the last epoch, from wherever the stage stands.
+
+        Args:
+            on_step: called after each step has been given to the device, with its number of clips. Losses are read
+                back once an epoch, so that the device is never waited for within one.
+            on_epoch: called after each epoch with its record: stage, epoch (from 1), mean losses over clips, lr,
+                seconds and clips_per_second. The stage then already stands at the next one.
+
+        Raises:
+            TrainingError: an epoch's mean loss is not finite.
+        """
+        while not self.has_finished:
+            on_epoch(self._run_epoch(on_step))
+
+    def state(self) -> StageState:
+        """Return where the stage stands; its tensors are those in use. This waits for the device."""
+        losses = {name: values[: self._done] for name, values in self._step.losses().items()} if self._done else {}
+        return StageState(
+            epoch=self._epoch,
+            step=self._done,
+            seconds=time.perf_counter() - self._started if self._done else 0.0,
+            lr=learning_rate(self._recipe, self._epoch),
+            tensors={
+                **_named(MODULE_PREFIX, self._module.state_dict()),
+                **_named(MOMENTUM_PREFIX, self._step.momenta()),
+                **_named(LOSS_PREFIX, losses),
+                **random_states(self._order, self._clips.device),
+            },
+        )
+
+    def load_state(self, state: StageState, *, restart_epoch: bool = False) -> None:
+        """Go on from another loop's ``state``; tensors are copied into those in use. No step may have been taken yet.
+
+        Args:
+            state: of a stage of the same name on the same clips with the same recipe.
+            restart_epoch: begin its epoch anew, as other clips or other batches demand.
+
+        Raises:
+            CheckpointError: its tensors do not fit the module.
+        """
+        momenta = self._step.momenta()
+        saved = state.part(MOMENTUM_PREFIX)
+        try:
+            if saved.keys() != momenta.keys():
+                raise KeyError("the optimiser's momentum is of other parameters")
+            self._module.load_state_dict(state.part(MODULE_PREFIX))
+            for name, momentum in momenta.items():
+                momentum.copy_(saved[name].view(momentum.shape))
+            load_random_states(state.tensors, self._generator, self._clips.device)
+            self._done = 0 if restart_epoch else state.step
+            if self._done:
+                self._step.load_losses(state.part(LOSS_PREFIX))
+        except (KeyError, RuntimeError) as error:
+            reason = " ".join(str(error).split())
+            raise CheckpointError(f"stage {self.name}: the checkpoint does not fit ({reason})") from error
+        self._epoch = state.epoch
+        self._order = self._generator.get_state()
+        self._started = time.perf_counter() - (state.seconds if self._done else 0.0)
+
+    def _run_epoch(self, on_step: Callable[[int], None]) -> dict[str, Any]:
+        epoch, recipe, clips = self._epoch, self._recipe, self._clips
+        if self._done == 0:
+            self._started = time.perf_counter()
         lr = learning_rate(recipe, epoch)
-        step.begin_epoch(lr)
-        sizes = []
-        for position, frames in clips.shuffled(recipe.batch_size, generator, recipe.length_buckets):
-            take(position, frames)
+        self._step.begin_epoch(lr, self._done)
+        already, sizes = self._done, []
+        for position, frames in clips.shuffled(recipe.batch_size, self._generator, recipe.length_buckets):
             sizes.append(len(position))
-            on_step(len(position))
+            if len(sizes) > already:
+                self._take(position, frames)
+                self._done += 1
+                on_step(len(position))
         weights = torch.tensor(sizes, dtype=torch.float64) / len(clips)
-        means = {part: float(weights @ values) for part, values in step.losses().items()}
-        seconds = time.perf_counter() - started
+        means = {part: float(weights @ values) for part, values in self._step.losses().items()}
+        seconds = time.perf_counter() - self._started
         if not math.isfinite(means["loss"]):
             raise TrainingError(
-                f"{name}: the loss is {means['loss']} in epoch {epoch}: lower lr (now {lr}) or clip_grad_norm "
+                f"{self.name}: the loss is {means['loss']} in epoch {epoch}: lower lr (now {lr}) or clip_grad_norm "
                 f"(now {recipe.clip_grad_norm})"
             )
-        on_epoch(
-            {
-                "stage": name,
-                "epoch": epoch,
-                **means,
-                "lr": lr,
-                "seconds": seconds,
-                "clips_per_second": len(clips) / seconds,
-            }
-        )
+        self._epoch, self._done, self._order = epoch + 1, 0, self._generator.get_state()
+        return {
+            "stage": self.name,
+            "epoch": epoch,
+            **means,
+            "lr": lr,
+            "seconds": seconds,
+            "clips_per_second": len(clips) / seconds,
+        }
 
 
 def learning_rate(recipe: Recipe, epoch: int) -> float:
     """Return the learning rate in ``epoch``, counted from 1."""
     return recipe.lr * recipe.lr_decay ** bisect.bisect_left(recipe.lr_milestones, epoch)
+
+
+def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {prefix + name: value.detach() for name, value in tensors.items()}

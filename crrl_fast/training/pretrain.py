@@ -23,7 +23,7 @@ from crrl_fast.seeding import seed_everything
 from crrl_fast.training.display import TrainingDisplay
 from crrl_fast.training.distributed import Ranks, joined_ranks
 from crrl_fast.training.log import MetricsLog
-from crrl_fast.training.loop import train_stage
+from crrl_fast.training.loop import StageLoop
 from crrl_fast.training.request import PretrainRequest
 from crrl_fast.training.stages import ContrastiveMotionLearner, InformationFuser, JointLearner, SequenceReconstructor
 from crrl_fast.versions import software_versions
@@ -92,16 +92,8 @@ def _pretrain(request: PretrainRequest, console: Console, ranks: Ranks) -> RunFo
                     display.epoch(record, epochs)
                 ranks.wait()
 
-            train_stage(
-                stage,
-                module,
-                train,
-                request.recipe,
-                generator,
-                ranks=ranks,
-                on_step=display.step,
-                on_epoch=on_epoch,
-            )
+            loop = StageLoop(stage, module, train, request.recipe, generator, ranks)
+            loop.run(on_step=display.step, on_epoch=on_epoch)
             ranks.together(partial(run.save_stage, stage, module), here=ranks.is_first)
     return run
 

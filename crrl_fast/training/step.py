@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -44,6 +46,9 @@ class TrainingStep:
             weight_decay=recipe.weight_decay,
             fused=True,
         )
+        if recipe.sgd_momentum > 0:  # made now, so that they can be loaded; torch's first step would do as much
+            for parameter in self._parameters:
+                self._optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         self._autocast = torch.autocast(clips.device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
         self._steps = -(-len(clips) // recipe.batch_size)
         self._row = torch.zeros(1, dtype=torch.int64, device=clips.device)
@@ -55,11 +60,11 @@ class TrainingStep:
         """Whether several processes take the steps together."""
         return not self._ranks.is_alone
 
-    def begin_epoch(self, lr: float) -> None:
-        """Set the learning rate and forget the losses."""
+    def begin_epoch(self, lr: float, done: int = 0) -> None:
+        """Set the learning rate, and forget the losses but those of the first ``done`` steps."""
         self._module.train()
         self._lr.fill_(lr)
-        self._row.zero_()
+        self._row.fill_(done)
 
     def __call__(self, position: Tensor, frames: int) -> None:
         """Take a step on the clips at ``position`` ((B) int64 on their device), padded to ``frames``."""
@@ -86,6 +91,22 @@ class TrainingStep:
             nn.utils.clip_grad_norm_(self._parameters, self._clip_grad_norm)
         self._optimizer.step()
         self._log(losses)
+
+    def momenta(self) -> dict[str, Tensor]:
+        """Return the optimiser's momentum of each parameter by its name; the tensors that are in use."""
+        return {
+            name: self._optimizer.state[parameter]["momentum_buffer"]
+            for name, parameter in self._module.named_parameters()
+            if parameter in self._optimizer.state
+        }
+
+    def load_losses(self, losses: Mapping[str, Tensor]) -> None:
+        """Take over the losses of an epoch's first steps, each (steps) float64."""
+        self._names = tuple(losses)
+        self._losses = self._losses.new_zeros(self._steps, len(losses))
+        if losses:
+            rows = torch.stack(tuple(losses.values()), dim=1)
+            self._losses[: len(rows)].copy_(rows)
 
     def losses(self) -> dict[str, Tensor]:
         """Return each part of the loss, (steps of the epoch) float64 on the host; this waits for the device."""

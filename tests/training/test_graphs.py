@@ -8,7 +8,7 @@ from crrl_fast.config import Recipe
 from crrl_fast.data.batches import ResidentClips
 from crrl_fast.errors import TrainingError
 from crrl_fast.training.graphs import MAX_LENGTHS, GraphedStep, GraphRecorder
-from crrl_fast.training.loop import train_stage
+from crrl_fast.training.loop import StageLoop
 from crrl_fast.training.request import STAGES
 from crrl_fast.training.stages import ContrastiveMotionLearner, InformationFuser, JointLearner, SequenceReconstructor
 from crrl_fast.training.step import TrainingStep
@@ -109,7 +109,7 @@ def train(clips, name, recipe, on_step=lambda _: None, on_epoch=lambda _: None):
         on_epoch(record)
 
     torch.manual_seed(1)
-    train_stage(name, module, clips, recipe, torch.Generator().manual_seed(2), on_step=on_step, on_epoch=keep)
+    StageLoop(name, module, clips, recipe, torch.Generator().manual_seed(2)).run(on_step=on_step, on_epoch=keep)
     return records
 
 

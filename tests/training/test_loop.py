@@ -12,7 +12,7 @@ from crrl_fast.data.batches import resident_split
 from crrl_fast.errors import TrainingError
 from crrl_fast.training.display import TrainingDisplay
 from crrl_fast.training.log import MetricsLog
-from crrl_fast.training.loop import train_stage
+from crrl_fast.training.loop import StageLoop
 
 
 class MeanPose(nn.Module):
@@ -33,7 +33,7 @@ def train(store, recipe, module, seed=0):
     clips, _ = resident_split(store, None, torch.device("cpu"))
     records, steps = [], []
     generator = torch.Generator().manual_seed(seed)
-    train_stage("mean", module, clips, recipe, generator, on_step=steps.append, on_epoch=records.append)
+    StageLoop("mean", module, clips, recipe, generator).run(on_step=steps.append, on_epoch=records.append)
     return clips, records, steps
 
 
