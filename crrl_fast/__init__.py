@@ -8,11 +8,12 @@ from crrl_fast.api import load, pretrain
 from crrl_fast.config import Recipe
 from crrl_fast.data.info import Split
 from crrl_fast.data.store import Store
-from crrl_fast.errors import ConfigError, CrrlError, DataError, TrainingError
+from crrl_fast.errors import CheckpointError, ConfigError, CrrlError, DataError, TrainingError
 from crrl_fast.recipes import RECIPES
 
 __all__ = [
     "RECIPES",
+    "CheckpointError",
     "ConfigError",
     "CrrlError",
     "DataError",

@@ -15,33 +15,47 @@ if TYPE_CHECKING:
 
 
 def pretrain(
-    data: str | Path | Store,
+    data: str | Path | Store | None = None,
     *,
     split: str | None = None,
-    recipe: str | Recipe = "paper",
+    recipe: str | Recipe | None = None,
     fusion: str | None = None,
     stages: Sequence[str] | None = None,
     out: str | Path | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    probe_every: int = 10,
+    seed: int | None = None,
+    device: str | None = None,
+    probe_every: int | None = None,
+    resume: str | Path | None = None,
+    force: bool = False,
+    checkpoint_every: int = 5,
+    checkpoint_minutes: float = 10.0,
+    keep: int = 3,
     quiet: bool = False,
     **overrides: Any,  # noqa: ANN401 - a value of any recipe field
 ) -> RunFolder:
     """Pretrain an encoder without labels; the same run as ``crrl-fast pretrain`` with the same arguments.
 
+    What is None is that of the run that ``resume`` names, or else its default.
+
     Args:
         data: data set name, path of a store, or a store. A store is saved into the run folder, as
             ``data/store.safetensors``, so that the run can be evaluated later; a large one that lies on disk is better
             named by its path, which copies nothing.
-        split: split to train on; None is the store's first, or all clips where it defines none.
-        recipe: ``paper``, ``fast``, or a recipe.
+        split: split to train on; by default the store's first, or all clips where it defines none.
+        recipe: ``paper`` (the default), ``fast``, or a recipe.
         fusion: ``distill`` (the default), ``joint`` or ``concat``.
         stages: to train instead of those of a fusion: of ``ser``, ``cml``, ``inf`` and ``joint``, in order.
-        out: the run folder, new or empty; None is a new ``runs/DATA-RECIPE-TIME``.
-        seed: of weights, dropout and shuffling.
-        device: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
-        probe_every: epochs between nearest-neighbour scores; 0 takes none.
+        out: the run folder, new or empty; by default a new ``runs/DATA-RECIPE-TIME``.
+        seed: of weights, dropout and shuffling; by default 0.
+        device: ``auto`` (CUDA where there is one; the default), ``cpu`` or ``cuda``.
+        probe_every: epochs between nearest-neighbour scores; 0 takes none; by default 10.
+        resume: a run folder to go on with; it ends with the same bits as if it had never been interrupted. ``auto``
+            for that of ``out``, or, without ``out``, the newest in ``runs`` that was started in the same way; where
+            there is none, a new run is made.
+        force: go on even where data, recipe, stages, split or seed differ from those the run was started with.
+        checkpoint_every: epochs of a stage between two checkpoints; 0 for none.
+        checkpoint_minutes: between two, also within an epoch; 0 for none.
+        keep: of the newest checkpoints that are kept.
         quiet: print nothing. The log is written all the same.
         **overrides: fields of the recipe: ``epochs=20``, ``lr=0.1``, ...
 
@@ -49,12 +63,16 @@ def pretrain(
         The run folder: ``RunEvaluation.open(run)`` of ``crrl_fast.evaluation`` evaluates it, ``load(run)`` embeds.
 
     Raises:
-        ConfigError: an argument is unknown or out of range, or the split or the run folder is not usable.
+        ConfigError: an argument is unknown or out of range, the split or the run folder is not usable, or the run to
+            go on with was started otherwise.
         DataError: the store is missing or damaged.
+        CheckpointError: the run to go on with has checkpoints, but none is usable.
         TrainingError: a loss is no longer finite.
+        KeyboardInterrupt: SIGINT or SIGTERM came; the run is saved as it was after the step under way.
     """
     from rich.console import Console
 
+    from crrl_fast.training.keeper import CheckpointPolicy
     from crrl_fast.training.pretrain import pretrain as run_pretraining
     from crrl_fast.training.request import PretrainRequest
 
@@ -69,6 +87,9 @@ def pretrain(
         seed=seed,
         device=device,
         probe_every=probe_every,
+        resume=resume,
+        force=force,
+        checkpoints=CheckpointPolicy(checkpoint_every, checkpoint_minutes, keep),
     )
     return run_pretraining(request, Console(quiet=quiet))
 

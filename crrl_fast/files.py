@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+from safetensors.torch import save
+from torch import Tensor
 
 from crrl_fast.errors import CrrlError
 
@@ -43,6 +45,17 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     except (OSError, SafetensorError) as error:
         cause = error.strerror if isinstance(error, OSError) and error.strerror else error
         raise CrrlError(f"{path}: cannot be written ({cause})") from error
+
+
+def write_weights(path: Path, tensors: Mapping[str, Tensor], *, durable: bool = False) -> None:
+    """Write ``tensors`` to ``path`` as safetensors (see ``replacing``).
+
+    They are serialised in memory: safetensors' own ``save_file`` adds a temporary file of another name, which a process
+    that is killed would leave behind.
+    """
+    content = save({name: tensor.contiguous() for name, tensor in tensors.items()})
+    with replacing(path, durable=durable) as temporary:
+        temporary.write_bytes(content)
 
 
 def write_text(path: Path, text: str, *, durable: bool = False) -> None:

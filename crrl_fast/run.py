@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from crrl_fast.config import Recipe
@@ -17,8 +17,9 @@ from crrl_fast.data.catalog import open_data
 from crrl_fast.data.frame_format import FrameFormat
 from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError
-from crrl_fast.files import replacing, write_json
+from crrl_fast.files import write_json, write_weights
 from crrl_fast.fusion import FUSIONS, get_fusion
+from crrl_fast.lock import LOCK_FILE
 from crrl_fast.models import ConcatEncoder, MotionEncoder
 from crrl_fast.seeding import seeded_weights
 
@@ -52,6 +53,8 @@ class RunConfig:
         threads: CPU threads of torch.
         versions: of the software.
         fusion: the fusion that the stages were chosen by; None where they were named.
+        probe_every: epochs between nearest-neighbour scores; 0 for none.
+        processes: that train together.
     """
 
     data: str
@@ -67,6 +70,8 @@ class RunConfig:
     threads: int
     versions: Mapping[str, str | None] = field(default_factory=dict)
     fusion: str | None = None
+    probe_every: int = 10
+    processes: int = 1
 
     def __post_init__(self) -> None:
         """Check the fusion.
@@ -77,11 +82,16 @@ class RunConfig:
         if self.fusion is not None:
             get_fusion(self.fusion)
 
+    def record(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {**asdict(self), "frames": self.frames.record()}
+
 
 class RunFolder:
     """A run on disk: ``config.json``, ``metrics.jsonl``, TensorBoard events, ``STAGE.safetensors``, ``eval/*.json``.
 
-    A run on a store in memory also keeps it, in ``data/store.safetensors``.
+    Checkpoints lie in ``checkpoints`` (see ``training.checkpoint``). A run on a store in memory also keeps it, in
+    ``data/store.safetensors``.
 
     Args:
         path: the folder; see ``create`` and ``open``.
@@ -101,12 +111,22 @@ class RunFolder:
         """
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if any(path.iterdir()):
-                raise ConfigError(f"{path}: exists and is not empty: name another folder with --out")
-            write_json(path / CONFIG_FILE, {**asdict(config), "frames": config.frames.record()})
+            if any(not _is_passing(file.name) for file in path.iterdir()):
+                raise ConfigError(
+                    f"{path}: exists and is not empty: name another folder with --out, or go on with --resume {path}"
+                )
+            return cls(path, config).reconfigured(config)
         except OSError as error:
             raise ConfigError(f"{path}: cannot make the run folder ({error.strerror})") from error
-        return cls(path, config)
+
+    def reconfigured(self, config: RunConfig) -> RunFolder:
+        """Return the run with another config, which is written.
+
+        Raises:
+            CrrlError: it cannot be written.
+        """
+        write_json(self.path / CONFIG_FILE, config.record(), durable=True)
+        return RunFolder(self.path, config)
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -131,10 +151,17 @@ class RunFolder:
 
     def save_stage(self, stage: str, module: nn.Module) -> Path:
         """Write a finished stage's weights to ``STAGE.safetensors``; the file appears whole or not at all."""
-        path = self.path / f"{stage}.safetensors"
-        with replacing(path) as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in module.state_dict().items()}, temporary)
+        path = self.stage_file(stage)
+        write_weights(path, module.state_dict(), durable=True)
         return path
+
+    def stage_file(self, stage: str) -> Path:
+        """Return the path of a finished stage's weights."""
+        return self.path / f"{stage}.safetensors"
+
+    def has_finished(self, stage: str) -> bool:
+        """Return whether a stage has finished."""
+        return self.stage_file(stage).is_file()
 
     def default_encoder(self) -> str:
         """Return the encoder that the run stands for.
@@ -147,10 +174,10 @@ class RunFolder:
         """
         if self.config.fusion is not None:
             fusion = get_fusion(self.config.fusion)
-            if all(map(self._has_finished, fusion.stages)):
+            if all(map(self.has_finished, fusion.stages)):
                 return fusion.encoder
         for stage in _PREFERENCE:
-            if self._has_finished(stage):
+            if self.has_finished(stage):
                 return stage
         raise ConfigError(f"{self.path}: no stage has finished, so there is no checkpoint to use")
 
@@ -174,7 +201,7 @@ class RunFolder:
             encoder = MotionEncoder(self.config.frames.width, recipe.hidden_size, recipe.layers, recipe.dropout)
         if name == RANDOM_ENCODER:
             return encoder
-        path = self.path / f"{name}.safetensors"
+        path = self.stage_file(name)
         if not path.is_file():
             raise ConfigError(f"{self.path}: stage {name!r} has no checkpoint here; {self._finished()}")
         prefix = "encoder."
@@ -198,12 +225,14 @@ class RunFolder:
                 f"(hash {store.info.sha256[:12]}, expected {self.config.data_sha256[:12]}): name that one with --data"
             )
 
-    def _has_finished(self, stage: str) -> bool:
-        return (self.path / f"{stage}.safetensors").is_file()
-
     def _finished(self) -> str:
         finished = sorted(file.stem for file in self.path.glob("*.safetensors"))
         return f"finished stages: {', '.join(finished)}" if finished else "no stage has finished"
+
+
+def _is_passing(name: str) -> bool:
+    """Return whether a file's name is that of a lock, or of a file that a killed process had begun."""
+    return name == LOCK_FILE or (name.startswith(".") and name.endswith(".tmp"))
 
 
 def _recorded_frames(values: dict[str, Any]) -> FrameFormat:

@@ -260,7 +260,10 @@ def test_ctrl_c_keeps_what_finished(crrl, tmp_path, tiny_path, monkeypatch):
 
     monkeypatch.setattr(StageLoop, "run", interrupt)
     code, _, err = crrl("pretrain", "--data", tiny_path, "--out", "run", *SMALL)
-    assert (code, err) == (130, "crrl-fast: interrupted: run keeps its log and the stages that finished\n")
+    assert (code, err) == (
+        130,
+        "crrl-fast: interrupted: run keeps its log, its checkpoints and the stages that finished\n",
+    )
     assert (tmp_path / "run/cml.safetensors").exists()
 
 

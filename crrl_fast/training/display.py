@@ -24,7 +24,9 @@ class TrainingDisplay:
     def __init__(self, console: Console, epochs: int, clips: int) -> None:
         self._console = console
         self._epochs = epochs
+        self._clips = clips
         self._epochs_done = 0
+        self._epochs_before = 0
         self._started = time.perf_counter()
         self._progress = Progress(
             TextColumn("{task.description}"),
@@ -49,6 +51,11 @@ class TrainingDisplay:
     ) -> None:
         """Stop the live bar."""
         self._progress.stop()
+
+    def skip(self, epochs: int, clips: int) -> None:
+        """Count whole epochs, and clips of the next one, that were done before."""
+        self._epochs_done = self._epochs_before = epochs
+        self._progress.update(self._task, completed=epochs * self._clips + clips)
 
     def start_stage(self, name: str) -> None:
         """Name the stage that runs now."""
@@ -75,7 +82,7 @@ class TrainingDisplay:
                 self._console.print(line, highlight=False)
         else:
             elapsed = time.perf_counter() - self._started
-            left = elapsed / self._epochs_done * (self._epochs - self._epochs_done)
+            left = elapsed / (self._epochs_done - self._epochs_before) * (self._epochs - self._epochs_done)
             self._console.print(f"{line}  {_clock(left)} left", highlight=False, soft_wrap=True)
 
 

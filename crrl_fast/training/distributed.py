@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from types import FrameType
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -142,13 +142,14 @@ class Ranks:
                 raise found
         return result
 
-    def from_first(self, value: T) -> T:
-        """Return the ``value`` that the first rank gave."""
-        if self.is_alone:
-            return value
-        values = [value]
-        dist.broadcast_object_list(values, src=0, group=self.patient)
-        return values[0]
+    def from_first(self, work: Callable[[], T]) -> T:
+        """Do ``work`` on the first rank alone, and return its result, or raise its ``CrrlError``, on all."""
+        result = self.together(work, here=self.is_first)
+        if not self.is_alone:
+            results = [result]
+            dist.broadcast_object_list(results, src=0, group=self.patient)
+            (result,) = results
+        return cast(T, result)
 
     def seed_noise(self, seed: int, purpose: str) -> None:
         """Give torch's generators on every rank but the first a seed of their own, so that dropout masks differ."""
@@ -185,7 +186,7 @@ def joined_ranks(device: torch.device) -> Iterator[Ranks]:
         if isinstance(error, RuntimeError) and _is_lost_contact(error):
             told = TrainingError(
                 "lost contact with another process of this run, which was killed, failed, or did not answer for "
-                f"{timeout:g} s ({TIMEOUT_VARIABLE}): what was saved is kept"
+                f"{timeout:g} s ({TIMEOUT_VARIABLE}): --resume goes on from the last checkpoint"
             )
         if not _speaks(store):
             raise SystemExit(_FAILURE) from None
@@ -260,7 +261,7 @@ def _signals_left_to_first(ranks: Ranks) -> Iterator[None]:
         return
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise TrainingError("stopped by SIGTERM, or because another process has ended: what was saved is kept")
+        raise TrainingError("stopped by SIGTERM, or because another process has ended: nothing was begun")
 
     handlers: dict[int, Callable[[int, FrameType | None], None] | signal.Handlers]
     if ranks.is_first:

@@ -93,6 +93,7 @@ class StageLoop:
             step=self._done,
             seconds=time.perf_counter() - self._started if self._done else 0.0,
             lr=learning_rate(self._recipe, self._epoch),
+            losses=tuple(losses),
             tensors={
                 **_named(MODULE_PREFIX, self._module.state_dict()),
                 **_named(MOMENTUM_PREFIX, self._step.momenta()),
@@ -122,7 +123,10 @@ class StageLoop:
             load_random_states(state.tensors, self._generator, self._clips.device)
             self._done = 0 if restart_epoch else state.step
             if self._done:
-                self._step.load_losses(state.part(LOSS_PREFIX))
+                losses = {name: state.tensors[LOSS_PREFIX + name] for name in state.losses}
+                if not losses or any(values.shape != (self._done,) for values in losses.values()):
+                    raise KeyError(f"it has not one loss for each of {self._done} steps")
+                self._step.load_losses(losses)
         except (KeyError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise CheckpointError(f"stage {self.name}: the checkpoint does not fit ({reason})") from error

@@ -1,55 +1,233 @@
-"""A pretraining run: its stages in order, with probe, log, display and checkpoints."""
+"""A pretraining run: its stages in order, with probe, log, display and checkpoints, from the start or a checkpoint."""
 
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from crrl_fast.config import Recipe
 from crrl_fast.data.batches import ResidentClips, resident_split
 from crrl_fast.data.catalog import open_data
 from crrl_fast.data.frame_format import FrameFormat
 from crrl_fast.data.store import Store
+from crrl_fast.errors import CheckpointError, ConfigError, TrainingError
 from crrl_fast.evaluation.features import FeatureSet, extract_features
 from crrl_fast.evaluation.knn import nearest_neighbour_accuracy
+from crrl_fast.files import file_digest
+from crrl_fast.lock import folder_lock
 from crrl_fast.run import OWN_STORE, RunConfig, RunFolder
 from crrl_fast.seeding import seed_everything
+from crrl_fast.training.checkpoint import Checkpoint, remove_leftovers
 from crrl_fast.training.display import TrainingDisplay
 from crrl_fast.training.distributed import Ranks, joined_ranks
+from crrl_fast.training.keeper import CheckpointKeeper
 from crrl_fast.training.log import MetricsLog
 from crrl_fast.training.loop import StageLoop
 from crrl_fast.training.request import PretrainRequest
+from crrl_fast.training.resume import differences, newest_usable, run_to_resume
 from crrl_fast.training.stages import ContrastiveMotionLearner, InformationFuser, JointLearner, SequenceReconstructor
+from crrl_fast.training.state import StageState
+from crrl_fast.training.stopping import Interruption, StopSignals
 from crrl_fast.versions import software_versions
 
 
 def pretrain(request: PretrainRequest, console: Console) -> RunFolder:
-    """Run the stages and leave a run folder.
+    """Run the stages, or what is left of them, and leave a run folder.
 
     Under torchrun all its processes train together, and all return the folder; only the first writes and prints.
 
     Raises:
-        ConfigError: the split or the run folder is not usable.
+        ConfigError: the split or the run folder is not usable, or the run to go on with was started otherwise.
         DataError: the store is missing or damaged.
+        CheckpointError: the run to go on with has checkpoints, but none is usable.
         TrainingError: a loss is no longer finite, or another process has ended.
+        Interruption: SIGINT or SIGTERM came; the run is saved as it was after the step that was under way.
     """
-    with joined_ranks(request.device) as ranks:
+    with joined_ranks(request.device) as ranks, ExitStack() as held:
         console.quiet |= not ranks.is_first
-        return _pretrain(replace(request, out=ranks.from_first(request.out)), console, ranks)
+        store, path = _open(request, ranks)
+        train, test = resident_split(store.processed(request.recipe.steps()), request.split, request.device)
+        config = _config(request, store, ranks)
+        start = ranks.from_first(partial(_begin, request, config, store, path, console, held))
+        if start.is_complete:
+            _say(console, f"{start.run.path}: has finished already, there is nothing left to train")
+            return start.run
+        threads = f"{config.threads} threads"
+        _say(
+            console,
+            f"{store.info.dataset}: {len(train)} training clips, {len(test)} test clips, {train.longest} frames at "
+            f"most; {request.device.type}, {threads if ranks.is_alone else f'{ranks.size} processes of {threads}'}; "
+            f"run folder {start.run.path}",
+        )
+        _Pretraining(start.run, request, console, store, train, test, ranks).run(start.checkpoint)
+    return start.run
 
 
-def _pretrain(request: PretrainRequest, console: Console, ranks: Ranks) -> RunFolder:
-    store, path = _open(request, ranks)
-    clips = store.processed(request.recipe.steps())
-    train, test = resident_split(clips, request.split, request.device)
-    config = RunConfig(
-        data=str(path.resolve()),
+@dataclass(frozen=True)
+class _Start:
+    """Where a run begins, or goes on."""
+
+    run: RunFolder
+    checkpoint: Checkpoint | None = None
+    is_complete: bool = False
+
+
+def _open(request: PretrainRequest, ranks: Ranks) -> tuple[Store, Path | None]:
+    """Return the store to train on, and where it lies; None where it is in memory."""
+    if isinstance(request.data, Store):
+        return request.data, None
+    # One process of each machine comes first: the embedded data set may have to be generated.
+    ranks.together(partial(open_data, request.data), here=ranks.local_rank == 0)
+    opened = ranks.together(partial(open_data, request.data))
+    assert opened is not None
+    return opened
+
+
+def _begin(
+    request: PretrainRequest, config: RunConfig, store: Store, path: Path | None, console: Console, held: ExitStack
+) -> _Start:
+    """Lock the folder of a new run, or of one to go on with, for as long as ``held`` is open."""
+    begun = run_to_resume(request, config, store)
+    folder = request.out if begun is None else begun.path
+    path = folder / OWN_STORE if path is None else path
+    config = replace(config, data=str(path.resolve()))
+    _make_folder(folder)
+    held.enter_context(folder_lock(folder))
+    checkpoint = None
+    if begun is None:
+        run = RunFolder.create(folder, config)
+    else:
+        checkpoint = _checkpoint_of(begun, request, console)
+        if _is_complete(begun, request, checkpoint):
+            return _Start(begun, is_complete=True)
+        remove_leftovers(folder)
+        run = begun if begun.config == config else begun.reconfigured(config)
+        _say(console, _going_on(begun, config, checkpoint))
+    if isinstance(request.data, Store) and not path.exists():
+        store.save(path)
+    return _Start(run, checkpoint)
+
+
+class _Pretraining:
+    """The stages of a run whose folder the first process has locked."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        request: PretrainRequest,
+        console: Console,
+        store: Store,
+        train: ResidentClips,
+        test: ResidentClips,
+        ranks: Ranks,
+    ) -> None:
+        self._ranks = ranks
+        self._run = run
+        self._request = request
+        self._recipe = request.recipe
+        self._store = store
+        self._train = train
+        self._console = console
+        self._probe = _NearestNeighbourProbe(store, train, test, request)
+        self._keeper = CheckpointKeeper(run.path, request.checkpoints)
+        self._modules: dict[str, torch.nn.Module] = {}
+        self._finished: dict[str, str] = {}
+
+    def run(self, checkpoint: Checkpoint | None) -> None:
+        """Train from ``checkpoint``, or from the start where there is none."""
+        stages = self._request.stages
+        first = 0 if checkpoint is None else stages.index(checkpoint.stage)
+        epochs = self._recipe.epochs
+        with ExitStack() as stack:
+            if self._ranks.is_first:
+                self._log = stack.enter_context(MetricsLog(self._run.path, checkpoint.metrics if checkpoint else ""))
+                self._stop = stack.enter_context(StopSignals(once=not self._ranks.is_alone))
+            display = TrainingDisplay(self._console, epochs * len(stages), len(self._train))
+            self._display = stack.enter_context(display)
+            for stage in stages[:first]:
+                self._ranks.together(partial(self._load_stage, stage))
+            if checkpoint is not None:
+                batches = min(checkpoint.state.step * self._recipe.batch_size, len(self._train))
+                display.skip(first * epochs + checkpoint.state.epoch - 1, batches)
+            for stage in stages[first:]:
+                self._train_stage(stage, checkpoint if checkpoint and stage == checkpoint.stage else None)
+
+    def _train_stage(self, stage: str, checkpoint: Checkpoint | None) -> None:
+        generator = seed_everything(self._request.seed, stage)
+        module = self._build_stage(stage)
+        loop = StageLoop(stage, module, self._train, self._recipe, generator, self._ranks)
+        if checkpoint is not None:
+            otherwise = differences(dict(checkpoint.config), self._run.config.record(), self._store)
+            loop.load_state(checkpoint.state, restart_epoch=bool(otherwise))
+        self._ranks.seed_noise(self._request.seed, stage if checkpoint is None else _place(stage, checkpoint.state))
+        self._display.start_stage(stage)
+
+        def on_step(clips: int) -> None:
+            self._display.step(clips)
+            if self._ranks.is_first and (self._stop.received is not None or self._keeper.is_due_after_step()):
+                self._save(loop, module)
+
+        def on_epoch(record: dict[str, Any]) -> None:
+            if self._ranks.is_first:
+                end_epoch(record)
+            self._ranks.wait()  # for the first, which may take longer than a step is waited for
+
+        def end_epoch(record: dict[str, Any]) -> None:
+            record.update(self._probe(module, record["epoch"]))
+            self._log.write(record)
+            self._display.epoch(record, self._recipe.epochs)
+            is_due = self._keeper.is_due_after_epoch(record["epoch"], self._recipe.epochs)
+            if self._stop.received is not None or is_due:
+                self._save(loop, module)
+
+        loop.run(on_step=on_step, on_epoch=on_epoch)
+        self._finished[stage] = self._ranks.from_first(lambda: file_digest(self._run.save_stage(stage, module)))
+
+    def _save(self, loop: StageLoop, module: torch.nn.Module) -> None:
+        state = loop.state()
+        if not all(bool(tensor.isfinite().all()) for tensor in state.tensors.values() if tensor.is_floating_point()):
+            raise TrainingError(
+                f"{loop.name}: a loss or a weight is no longer finite after epoch {state.epoch}, step {state.step}, so "
+                f"it is not saved: lower lr (now {state.lr}) or clip_grad_norm (now {self._recipe.clip_grad_norm})"
+            )
+        config = self._run.config.record()
+        self._keeper.save(Checkpoint(loop.name, state, config, dict(self._finished), self._log.text))
+        if self._stop.received is not None:
+            where = _place(loop.name, state) if state.step else loop.name
+            raise Interruption(
+                self._stop.received,
+                f"stopped by {self._stop.received.name} and saved at {where}: "
+                f"`crrl-fast pretrain --resume {self._run.path}` goes on",
+            )
+
+    def _build_stage(self, stage: str) -> torch.nn.Module:
+        module = _new_module(stage, self._train, self._recipe, self._modules).to(self._request.device)
+        self._modules[stage] = module
+        return module
+
+    def _load_stage(self, stage: str) -> None:
+        """Take over a stage that finished earlier."""
+        file = self._run.stage_file(stage)
+        try:
+            self._finished[stage] = file_digest(file)
+            if stage == "cml" and "inf" in self._request.stages:  # the only one that a later stage learns from
+                self._build_stage(stage).load_state_dict(load_file(file))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise CheckpointError(f"{file}: not usable, and later stages need it ({reason})") from error
+
+
+def _config(request: PretrainRequest, store: Store, ranks: Ranks) -> RunConfig:
+    return RunConfig(
+        data="",
         data_sha256=store.info.sha256,
         dataset=store.info.dataset,
         frames=FrameFormat.of(store.info),
@@ -62,66 +240,64 @@ def _pretrain(request: PretrainRequest, console: Console, ranks: Ranks) -> RunFo
         threads=torch.get_num_threads(),
         versions=software_versions(),
         fusion=request.fusion,
+        probe_every=request.probe_every,
+        processes=ranks.size,
     )
-    ranks.together(partial(_create, config, request, store), here=ranks.is_first)
-    run = RunFolder(request.out, config)
-    probe = _NearestNeighbourProbe(store, train, test, request)
-    console.print(
-        f"{store.info.dataset}: {len(train)} training clips, {len(test)} test clips, "
-        f"{int(clips.lengths.max())} frames at most; {request.device.type}, {_workers(ranks)}; "
-        f"run folder {run.path}",
-        highlight=False,
-        soft_wrap=True,
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot make the run folder ({error.strerror})") from error
+
+
+def _checkpoint_of(run: RunFolder, request: PretrainRequest, console: Console) -> Checkpoint | None:
+    """Return the checkpoint to go on from; None starts at the beginning."""
+    checkpoint = newest_usable(run, lambda line: _say(console, line))
+    if checkpoint is not None and checkpoint.stage not in request.stages:
+        raise ConfigError(f"{run.path}: its checkpoint is of stage {checkpoint.stage!r}, which is not asked for")
+    return checkpoint
+
+
+def _is_complete(run: RunFolder, request: PretrainRequest, checkpoint: Checkpoint | None) -> bool:
+    if not all(map(run.has_finished, request.stages)):
+        if checkpoint is None and any(map(run.has_finished, request.stages)):
+            raise CheckpointError(f"{run.path}: has finished stages but no checkpoint, so it cannot be gone on with")
+        return False
+    return checkpoint is None or (
+        checkpoint.stage == request.stages[-1] and checkpoint.state.epoch > request.recipe.epochs
     )
-    epochs = request.recipe.epochs
-    modules: dict[str, torch.nn.Module] = {}
-    with ExitStack() as stack:
-        log = stack.enter_context(MetricsLog(run.path)) if ranks.is_first else None
-        display = stack.enter_context(TrainingDisplay(console, epochs * len(request.stages), len(train)))
-        for stage in request.stages:
-            generator = seed_everything(request.seed, stage)
-            module = _build_stage(stage, train, request.recipe, modules).to(request.device)
-            modules[stage] = module
-            ranks.seed_noise(request.seed, stage)
-            display.start_stage(stage)
-
-            def on_epoch(record: dict[str, Any], module: torch.nn.Module = module) -> None:
-                if log is not None:
-                    record.update(probe(module, record["epoch"]))
-                    log.write(record)
-                    display.epoch(record, epochs)
-                ranks.wait()
-
-            loop = StageLoop(stage, module, train, request.recipe, generator, ranks)
-            loop.run(on_step=display.step, on_epoch=on_epoch)
-            ranks.together(partial(run.save_stage, stage, module), here=ranks.is_first)
-    return run
 
 
-def _open(request: PretrainRequest, ranks: Ranks) -> tuple[Store, Path]:
-    """Return the store to train on and where it lies, or will lie."""
-    if isinstance(request.data, Store):
-        return request.data, request.out / OWN_STORE
-    # One process of each machine comes first: the embedded data set may have to be generated.
-    ranks.together(partial(open_data, request.data), here=ranks.local_rank == 0)
-    opened = ranks.together(partial(open_data, request.data))
-    assert opened is not None
-    return opened
+def _going_on(run: RunFolder, config: RunConfig, checkpoint: Checkpoint | None) -> str:
+    at = "the beginning, for it has no checkpoint"
+    if checkpoint is not None:
+        at = _place(checkpoint.stage, checkpoint.state)
+    before = run.config
+    changed = [
+        f"{name} {then} and now {now}"
+        for name, then, now in (
+            ("device", before.device, config.device),
+            ("threads", before.threads, config.threads),
+            ("processes", before.processes, config.processes),
+            *((name, before.versions.get(name), version) for name, version in config.versions.items()),
+        )
+        if then != now
+    ]
+    note = f"; it began with {', '.join(changed)}, so last bits may differ" if changed else ""
+    return f"{run.path}: going on from {at}{note}"
 
 
-def _create(config: RunConfig, request: PretrainRequest, store: Store) -> None:
-    """Make the run folder, with the store in it where that was given in memory."""
-    RunFolder.create(request.out, config)
-    if isinstance(request.data, Store):
-        store.save(Path(config.data))
+def _place(stage: str, state: StageState) -> str:
+    return f"{stage} epoch {state.epoch}, step {state.step}"
 
 
-def _workers(ranks: Ranks) -> str:
-    threads = f"{torch.get_num_threads()} threads"
-    return threads if ranks.is_alone else f"{ranks.size} processes of {threads}"
+def _say(console: Console, line: str) -> None:
+    console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
-def _build_stage(
+def _new_module(
     stage: str, train: ResidentClips, recipe: Recipe, modules: dict[str, torch.nn.Module]
 ) -> torch.nn.Module:
     if stage == "ser":

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -17,12 +17,18 @@ from crrl_fast.device import resolve_device
 from crrl_fast.errors import ConfigError
 from crrl_fast.fusion import DEFAULT_FUSION, get_fusion
 from crrl_fast.recipes import RECIPES, get_recipe
+from crrl_fast.run import CONFIG_FILE, RunConfig, RunFolder
+from crrl_fast.training.keeper import CheckpointPolicy
 
 STAGES = ("ser", "cml", "inf", "joint")
+AUTO = "auto"
+DEFAULT_RECIPE = "paper"
 CUSTOM_RECIPE = "custom"
 """The name that a recipe of one's own has in the run's config."""
 
 _RUNS = Path("runs")
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,10 @@ class PretrainRequest:
         device: where to train.
         probe_every: epochs between nearest-neighbour scores; 0 takes none.
         fusion: that the stages were chosen by; None where they were named.
+        candidates: run folders to go on with, the first choice first; without any, a new one is made.
+        is_search: whether a candidate that was started otherwise is passed over, and not refused.
+        force: go on even with a run that was started otherwise.
+        checkpoints: when they are written, and how many are kept.
     """
 
     data: str | Store
@@ -52,6 +62,10 @@ class PretrainRequest:
     device: torch.device
     probe_every: int
     fusion: str | None = None
+    candidates: tuple[Path, ...] = ()
+    is_search: bool = False
+    force: bool = False
+    checkpoints: CheckpointPolicy = field(default_factory=CheckpointPolicy)
 
     def __post_init__(self) -> None:
         """Check the stages and the probe.
@@ -72,56 +86,108 @@ class PretrainRequest:
     @classmethod
     def resolve(
         cls,
-        data: str | Path | Store,
+        data: str | Path | Store | None = None,
         *,
         split: str | None = None,
-        recipe: str | Recipe = "paper",
+        recipe: str | Recipe | None = None,
         overrides: Mapping[str, Any] | None = None,
         fusion: str | None = None,
         stages: Sequence[str] | None = None,
         out: str | Path | None = None,
-        seed: int = 0,
-        device: str = "auto",
-        probe_every: int = 10,
+        seed: int | None = None,
+        device: str | None = None,
+        probe_every: int | None = None,
+        resume: str | Path | None = None,
+        force: bool = False,
+        checkpoints: CheckpointPolicy | None = None,
     ) -> PretrainRequest:
-        """Return the request in full.
+        """Return the request in full. What is None is that of the run that ``resume`` names, or else its default.
 
         Args:
             data: data set name, path of a store, or a store in memory.
-            split: split to train on; None is the store's first.
-            recipe: a recipe or the name of one.
+            split: split to train on; by default the store's first.
+            recipe: a recipe or the name of one; by default ``paper``.
             overrides: fields of the recipe to replace, see ``Recipe.with_overrides``.
-            fusion: ``distill``, ``joint`` or ``concat``; None is ``distill`` where no stages are named.
+            fusion: ``distill``, ``joint`` or ``concat``; by default ``distill`` where no stages are named.
             stages: to train instead of those of a fusion.
-            out: the run folder; None is a new ``runs/DATA-RECIPE-TIME``.
-            seed: of weights, dropout and shuffling.
-            device: ``auto``, ``cpu`` or ``cuda``.
-            probe_every: epochs between nearest-neighbour scores; 0 takes none.
+            out: the run folder; by default a new ``runs/DATA-RECIPE-TIME``.
+            seed: of weights, dropout and shuffling; by default 0.
+            device: ``auto``, ``cpu`` or ``cuda``; by default ``auto``.
+            probe_every: epochs between nearest-neighbour scores; 0 takes none; by default 10.
+            resume: the run folder to go on with; ``auto`` for the one of ``out``, or, without ``out``, the newest in
+                ``runs`` that was started in the same way, or a new one where there is none.
+            force: go on even with a run that was started otherwise.
+            checkpoints: when they are written, and how many are kept.
 
         Raises:
-            ConfigError: something is unknown or out of range, or both fusion and stages are given.
+            ConfigError: something is unknown or out of range, both fusion and stages are given, there is no data, or
+                ``resume`` names no run folder, or another than ``out``.
         """
-        if fusion is not None and stages is not None:
-            raise ConfigError(f"fusion {fusion!r} chooses the stages itself: give either a fusion or stages")
-        if stages is None:
-            fusion = fusion or DEFAULT_FUSION
-            stages = get_fusion(fusion).stages
-        elif isinstance(stages, str):  # one name, and not a sequence of letters
-            stages = (stages,)
-        base = get_recipe(recipe) if isinstance(recipe, str) else recipe
-        recipe_name = recipe if isinstance(recipe, str) else _name_of(recipe)
+        begun = None if resume is None or resume == AUTO else RunFolder.open(Path(resume)).config
+        data = data if data is not None or begun is None else begun.data
+        if data is None:
+            raise ConfigError("which data? Name a data set or the path of a store with --data")
+        if begun is not None and fusion is None and stages is None:
+            fusion, stages = begun.fusion, begun.stages
+        else:
+            fusion, stages = _chosen_stages(fusion, stages)
+        recipe_name, base = _chosen_recipe(recipe, begun)
         return cls(
             data=data if isinstance(data, Store) else str(data),
-            split=split,
+            split=begun.split if split is None and begun is not None else split,
             recipe_name=recipe_name,
             recipe=base.with_overrides(overrides or {}),
             stages=tuple(stages),
-            out=_new_run_folder(data, recipe_name) if out is None else Path(out),
-            seed=seed,
-            device=resolve_device(device),
-            probe_every=probe_every,
+            out=_chosen_folder(data, recipe_name, out, resume),
+            seed=_first(seed, begun.seed if begun else 0),
+            device=resolve_device(_first(device, begun.device if begun else "auto")),
+            probe_every=_first(probe_every, begun.probe_every if begun else 10),
             fusion=fusion,
+            candidates=_candidates(out, resume),
+            is_search=resume == AUTO and out is None,
+            force=force,
+            checkpoints=checkpoints or CheckpointPolicy(),
         )
+
+
+def _first(asked: Value | None, otherwise: Value) -> Value:
+    return otherwise if asked is None else asked
+
+
+def _chosen_stages(fusion: str | None, stages: Sequence[str] | None) -> tuple[str | None, Sequence[str]]:
+    if fusion is not None and stages is not None:
+        raise ConfigError(f"fusion {fusion!r} chooses the stages itself: give either a fusion or stages")
+    if stages is None:
+        fusion = fusion or DEFAULT_FUSION
+        return fusion, get_fusion(fusion).stages
+    return None, (stages,) if isinstance(stages, str) else stages  # one name is no sequence of letters
+
+
+def _chosen_recipe(recipe: str | Recipe | None, begun: RunConfig | None) -> tuple[str, Recipe]:
+    if recipe is None:
+        return (DEFAULT_RECIPE, get_recipe(DEFAULT_RECIPE)) if begun is None else (begun.recipe_name, begun.recipe)
+    return (recipe, get_recipe(recipe)) if isinstance(recipe, str) else (_name_of(recipe), recipe)
+
+
+def _chosen_folder(
+    data: str | Path | Store, recipe_name: str, out: str | Path | None, resume: str | Path | None
+) -> Path:
+    if resume is not None and resume != AUTO:
+        if out is not None and Path(out).resolve() != Path(resume).resolve():
+            raise ConfigError(f"--out {out}: the run to go on with is {resume}: leave --out away")
+        return Path(resume)
+    return _new_run_folder(data, recipe_name) if out is None else Path(out)
+
+
+def _candidates(out: str | Path | None, resume: str | Path | None) -> tuple[Path, ...]:
+    if resume is None:
+        return ()
+    if resume != AUTO:
+        return (Path(resume),)
+    if out is not None:
+        return (Path(out),) if (Path(out) / CONFIG_FILE).is_file() else ()
+    configs = sorted(_RUNS.glob(f"*/{CONFIG_FILE}"), key=lambda file: file.stat().st_mtime, reverse=True)
+    return tuple(file.parent for file in configs)
 
 
 def _name_of(recipe: Recipe) -> str:

@@ -25,6 +25,7 @@ class StageState:
         step: steps of it that were taken.
         seconds: that they took.
         lr: the learning rate of that epoch.
+        losses: names of the parts of the loss, in the order in which records have them; none before the first step.
         tensors: by name: ``module.*``, the module's parameters and buffers, hence also the momentum pair and the queue
             with its cursor; ``momentum.*``, the optimiser's; ``loss.*``, (step) float64, the losses of these steps;
             ``random.*``, uint8, states of the generators: of the order as the epoch began, of the host and of the GPU
@@ -35,10 +36,11 @@ class StageState:
     step: int
     seconds: float
     lr: float
+    losses: tuple[str, ...]
     tensors: Mapping[str, Tensor]
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """Return the tensors whose names begin with ``prefix``, by the rest of their names, in their order."""
+        """Return the tensors whose names begin with ``prefix``, by the rest of their names."""
         return {name.removeprefix(prefix): value for name, value in self.tensors.items() if name.startswith(prefix)}
 
 

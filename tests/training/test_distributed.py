@@ -144,7 +144,7 @@ def test_a_killed_rank_ends_the_run_with_a_line(tiny_path, tmp_path):
     assert code != 0
     (line,) = own_lines(err)
     assert "another process" in line
-    assert "what was saved is kept" in line
+    assert "--resume goes on from the last checkpoint" in line
     assert "crrl_fast/" not in err  # no traceback of ours
 
 

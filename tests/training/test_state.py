@@ -1,6 +1,7 @@
 """A stage that goes on from a state ends as one that was never interrupted, bit by bit."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -56,7 +57,7 @@ def test_going_on_is_bit_identical(clips, name, steps):
     assert (state.epoch, state.step) == (epoch + 1, step + 1)
     assert state.lr == (0.1 if epoch < 2 else 0.05)
     again = stage_loop(name, clips, seed=1)  # weights and generators are others until the state is loaded
-    again.load_state(state)
+    again.load_state(replace(state, tensors=dict(sorted(state.tensors.items()))))  # a file may order tensors otherwise
     (continued,) = finish(again)
     assert continued == records[epoch:]
     assert again.has_finished
@@ -97,7 +98,7 @@ def test_time_before_the_interruption_counts(clips):
     loop = stage_loop("ser", clips)
     _, state = finish(loop, 2)
     again = stage_loop("ser", clips)
-    again.load_state(type(state)(state.epoch, state.step, 1000.0, state.lr, state.tensors))
+    again.load_state(replace(state, seconds=1000.0))
     records = []
     again.run(on_step=lambda _: None, on_epoch=records.append)
     assert records[0]["seconds"] > 1000 > records[1]["seconds"]
