@@ -8,7 +8,7 @@ import itertools
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from types import FrameType
@@ -261,16 +261,24 @@ def _signals_left_to_first(ranks: Ranks) -> Iterator[None]:
         return
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise TrainingError("stopped by SIGTERM, or because another process has ended: nothing was begun")
+        raise TrainingError(
+            "stopped by SIGTERM, or because another process has ended: --resume goes on where there is a checkpoint"
+        )
 
-    handlers: dict[int, Callable[[int, FrameType | None], None] | signal.Handlers]
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     if ranks.is_first:
-        handlers = {signal.SIGTERM: stop}
+        signal.signal(signal.SIGTERM, stop)
     else:
-        handlers = {signal.SIGTERM: signal.SIG_IGN, signal.SIGINT: signal.SIG_IGN}
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        _ignore(before)
     try:
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    except BaseException:
+        _ignore(before)  # for good: torchrun's SIGTERM must not come before the line that says why
+        raise
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def _ignore(numbers: Iterable[signal.Signals]) -> None:
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)

@@ -58,6 +58,18 @@ def rank_process(launcher: subprocess.Popen, rank: int) -> int:
     raise AssertionError(f"no rank {rank} among {children}")
 
 
+@pytest.fixture
+def pretrained(crrl):
+    """Return a function that pretrains in this process, and returns what that printed."""
+
+    def run(*arguments):
+        code, out, err = crrl("pretrain", *arguments)
+        assert code == 0, err
+        return out
+
+    return run
+
+
 @pytest.fixture(scope="module", params=[2, 3])
 def trained(request, tmp_path_factory):
     """Return what each rank found, and the store, after every case was trained by several processes."""
@@ -102,17 +114,16 @@ def test_an_error_is_told_once(trained):
     assert told[1:] == ["exit 2"] * (len(ranks) - 1)
 
 
-def test_torchrun_gives_the_run_of_one_process(tiny_path, tmp_path):
+def test_torchrun_gives_the_run_of_one_process(tiny_path, tmp_path, pretrained):
     """In float32, to its rounding; one rank writes and prints."""
-    command = ["crrl_fast", "pretrain", "--data", tiny_path, "--stages", "cml,inf", "--set", "epochs=2", *SMALL]
-    several = torchrun(2, *command, "--out", tmp_path / "several")
-    alone = subprocess.run([sys.executable, "-m", *map(str, command), "--out", str(tmp_path / "alone")],
-                           cwd=ROOT, capture_output=True, text=True, check=True)  # fmt: skip
+    options = ["--data", tiny_path, "--stages", "cml,inf", "--set", "epochs=2", *SMALL]
+    several = torchrun(2, "crrl_fast", "pretrain", *options, "--out", tmp_path / "several")
+    alone = pretrained(*options, "--out", tmp_path / "alone")
     code, out, err = finished(several)
     assert code == 0, err
     assert "Warning" not in err
     assert "16 training clips, 8 test clips, 12 frames at most; cpu, 2 processes of 1 threads" in out
-    assert len(out.splitlines()) == len(alone.stdout.splitlines()) == 6
+    assert len(out.splitlines()) == len(alone.splitlines()) == 6
     folders = tmp_path / "several", tmp_path / "alone"
     names = [sorted(file.name for file in folder.iterdir() if "tfevents" not in file.name) for folder in folders]
     assert names[0] == names[1]
@@ -131,21 +142,47 @@ def test_torchrun_gives_the_run_of_one_process(tiny_path, tmp_path):
             torch.testing.assert_close(have[name], value, rtol=1e-4, atol=1e-5, msg=name)
 
 
-def test_a_killed_rank_ends_the_run_with_a_line(tiny_path, tmp_path):
-    command = ["crrl_fast", "pretrain", "--data", tiny_path, "--stages", "joint", "--out", tmp_path / "run"]
-    launched = torchrun(3, *command, "--set", "epochs=100000", *SMALL)
-    metrics = tmp_path / "run/metrics.jsonl"
+def wait_for_epochs(launched, metrics, count):
     patience = time.monotonic() + 120
-    while not (metrics.is_file() and metrics.read_text()):
+    while not (metrics.is_file() and metrics.read_text().count("\n") >= count):
         assert launched.poll() is None and time.monotonic() < patience, finished(launched, 1)
-        time.sleep(0.1)
+        time.sleep(0.05)
+
+
+def test_what_was_stopped_goes_on_with_another_number_of_processes(tiny_path, tmp_path, pretrained):
+    """Three lose one to SIGKILL; two go on and get SIGTERM; one goes on to the end, which is that of one alone."""
+    options = ["--stages", "joint", "--set", "epochs=24", "--set", "lr=0.01", "--checkpoint-every", 2, *SMALL]
+    several, alone = tmp_path / "several", tmp_path / "alone"
+    metrics = several / "metrics.jsonl"
+
+    launched = torchrun(3, "crrl_fast", "pretrain", *options, "--data", tiny_path, "--out", several)
+    wait_for_epochs(launched, metrics, 3)
     os.kill(rank_process(launched, 1), signal.SIGKILL)
     code, _, err = finished(launched, 60)
     assert code != 0
     (line,) = own_lines(err)
-    assert "another process" in line
+    assert "lost contact with another process of this run" in line
     assert "--resume goes on from the last checkpoint" in line
     assert "crrl_fast/" not in err  # no traceback of ours
+
+    reached = metrics.read_text().count("\n")
+    launched = torchrun(2, "crrl_fast", "pretrain", "--resume", several)
+    wait_for_epochs(launched, metrics, reached + 3)
+    launched.terminate()
+    code, out, err = finished(launched, 60)
+    assert code != 0
+    (line,) = own_lines(err)
+    assert "stopped by SIGTERM and saved at joint" in line
+    assert "processes 3 and now 2" in out
+
+    assert "joint  24/24" in pretrained("--resume", several)
+    pretrained(*options, "--data", tiny_path, "--out", alone)
+    losses = [[json.loads(row)["loss"] for row in (folder / "metrics.jsonl").open()] for folder in (several, alone)]
+    assert len(losses[0]) == 24
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+    have, want = (load_file(folder / "joint.safetensors") for folder in (several, alone))
+    for name, value in want.items():
+        torch.testing.assert_close(have[name], value, rtol=1e-3, atol=1e-4, msg=name)
 
 
 def test_parts_cover_a_batch_in_order():
