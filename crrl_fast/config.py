@@ -48,6 +48,8 @@ class Recipe:
         precision: ``fp32``, or ``bf16`` for autocast matrix products.
         cuda_graphs: whether a GPU replays captured steps instead of having each operation launched. It computes the
             same, but dropout hits other units, because batches are padded to fewer lengths. Nothing without a GPU.
+        deterministic: whether only algorithms are used whose last bits do not vary from run to run. On the CPU none
+            do; see ``docs/determinism.md``.
     """
 
     epochs: int = 60
@@ -72,6 +74,7 @@ class Recipe:
     contrast_weight: float = 1.0
     precision: str = "fp32"
     cuda_graphs: bool = True
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         """Check every field.

@@ -18,6 +18,7 @@ from crrl_fast.data.batches import ResidentClips, resident_split
 from crrl_fast.data.catalog import open_data
 from crrl_fast.data.frame_format import FrameFormat
 from crrl_fast.data.store import Store
+from crrl_fast.determinism import deterministic_algorithms
 from crrl_fast.errors import CheckpointError, ConfigError, TrainingError
 from crrl_fast.evaluation.features import FeatureSet, extract_features
 from crrl_fast.evaluation.knn import nearest_neighbour_accuracy
@@ -52,6 +53,7 @@ def pretrain(request: PretrainRequest, console: Console) -> RunFolder:
         Interruption: SIGINT or SIGTERM came; the run is saved as it was after the step that was under way.
     """
     with joined_ranks(request.device) as ranks, ExitStack() as held:
+        held.enter_context(deterministic_algorithms(request.recipe.deterministic))
         console.quiet |= not ranks.is_first
         store, path = _open(request, ranks)
         train, test = resident_split(store.processed(request.recipe.steps()), request.split, request.device)

@@ -17,8 +17,8 @@ SMALL = {"epochs": 3, "batch_size": 5, "hidden_size": 8, "queue_size": 9, "lr": 
 
 
 def pretrain(data, out, **asked):
-    """Pretrain quietly on the CPU."""
-    return crrl_fast.pretrain(data, out=out, device="cpu", quiet=True, **{**SMALL, **asked})
+    """Pretrain quietly, on the CPU unless another device is asked for."""
+    return crrl_fast.pretrain(data, out=out, quiet=True, **{"device": "cpu", **SMALL, **asked})
 
 
 def metrics(run: Path):
