@@ -54,6 +54,7 @@ class RunConfig:
         versions: of the software.
         fusion: the fusion that the stages were chosen by; None where they were named.
         probe_every: epochs between nearest-neighbour scores; 0 for none.
+        processes: that train together.
     """
 
     data: str
@@ -70,6 +71,7 @@ class RunConfig:
     versions: Mapping[str, str | None] = field(default_factory=dict)
     fusion: str | None = None
     probe_every: int = 10
+    processes: int = 1
 
     def __post_init__(self) -> None:
         """Check the types, which a config from elsewhere may have wrong, and the fusion.

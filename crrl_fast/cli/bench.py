@@ -9,10 +9,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from crrl_fast.cli.common import DISAGREEMENT, DeviceOption, fail, names_in, print_line, print_wide
+from crrl_fast.cli.common import (
+    DISAGREEMENT,
+    DeviceOption,
+    fail,
+    names_in,
+    print_line,
+    print_wide,
+    whole_numbers_in,
+)
+from crrl_fast.errors import ConfigError
 
 if TYPE_CHECKING:
     from crrl_fast.benchmark.record import BenchmarkRecord, CaseRecord
+    from crrl_fast.benchmark.train import Plan
 
 bench_app = typer.Typer(help="Measure against baselines in the same run.", no_args_is_help=True)
 
@@ -107,6 +117,10 @@ def train(
     growth: Annotated[
         bool, typer.Option("--growth", help="Time ours on 1,000, 10,000 and 100,000 generated clips, too.")
     ] = False,
+    processes: Annotated[
+        str | None,
+        typer.Option(help="Instead, time ours in so many processes on the first data set: 1,2 and so on."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of weights, batches and generated clips.")] = 0,
     device: DeviceOption = "auto",
     json_file: RecordOption = None,
@@ -124,6 +138,9 @@ def train(
     plan = benchmark.Plan(
         resolve_device(device), names_in(stages), rounds, steps, curve_steps, growth=growth, seed=seed
     )
+    if processes is not None:
+        _measure_scaling(plan, processes, data, json_file, markdown_file, plot_file)
+        return
     record = benchmark.run_train_benchmark(plan, data, on_progress=print_line)
     print_wide(benchmark.render(record))
     if json_file:
@@ -134,3 +151,26 @@ def train(
         benchmark.plot(record, plot_file)
     if record.disagreements:
         fail("; ".join(map(benchmark.disagreement, record.disagreements)), DISAGREEMENT)
+
+
+def _measure_scaling(
+    plan: Plan,
+    processes: str,
+    data: list[str] | None,
+    json_file: Path | None,
+    markdown_file: Path | None,
+    plot_file: Path | None,
+) -> None:
+    """Measure weak scaling, print its table, and write what is asked for."""
+    from crrl_fast.benchmark.train import scaling
+    from crrl_fast.files import write_json, write_text
+
+    if plot_file:
+        raise ConfigError("--processes gives a table and a record, and no figure: leave --plot out")
+    numbers = whole_numbers_in(processes, "--processes")
+    record = scaling.run_scaling_benchmark(plan, numbers, data, on_progress=print_line)
+    print_wide(scaling.render(record))
+    if json_file:
+        write_json(json_file, asdict(record))
+    if markdown_file:
+        write_text(markdown_file, scaling.markdown(record))

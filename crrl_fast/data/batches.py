@@ -23,6 +23,7 @@ class Batch(NamedTuple):
         lengths: (B) int64, valid frames.
         position: (B) int64, each clip's position within its ``ResidentClips``.
         labels: (B) int64, -1 unknown.
+        counts: clips on each rank, where these are one rank's part of a batch; None: they are all of it.
     """
 
     coords: Tensor
@@ -30,6 +31,7 @@ class Batch(NamedTuple):
     lengths: Tensor
     position: Tensor
     labels: Tensor
+    counts: tuple[int, ...] | None = None
 
 
 class BatchPlan(NamedTuple):

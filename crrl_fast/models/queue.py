@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -57,14 +58,15 @@ class MomentumQueue(nn.Module):
         self.register_buffer("filled", torch.tensor(0 if is_empty else size))
 
     @torch.no_grad()
-    def enqueue(self, keys: Tensor) -> None:
+    def enqueue(self, keys: Tensor, counts: Sequence[int] | None = None) -> None:
         """Overwrite the oldest keys, wrapping at any B; nothing is read back to the host, so a CUDA graph can hold it.
 
         Under ``torch.distributed`` the keys of all ranks enter, in the order of the ranks, so that every rank keeps the
-        same queue; each rank must then call it with the same B.
+        same queue.
 
         Args:
             keys: (B, dim) of any floating dtype, on the queue's device.
+            counts: how many of its first keys each rank gives; None: all, and B is the same on all ranks.
 
         Raises:
             ValueError: keys have another shape.
@@ -74,7 +76,7 @@ class MomentumQueue(nn.Module):
             raise ValueError(f"MomentumQueue: keys must have shape (B, {dim}), got {list(keys.shape)}")
         if size == 0:
             return
-        keys = _gather(keys.to(self.keys.dtype))
+        keys = _gather(keys.to(self.keys.dtype), counts)
         kept = keys[-size:]  # a batch larger than the queue leaves its newest keys
         slots = (self.cursor + len(keys) - len(kept) + torch.arange(len(kept), device=keys.device)) % size
         self.keys.index_copy_(0, slots, kept)
@@ -82,9 +84,12 @@ class MomentumQueue(nn.Module):
         self.filled.copy_((self.filled + len(keys)).clamp(max=size))
 
 
-def _gather(keys: Tensor) -> Tensor:
+def _gather(keys: Tensor, counts: Sequence[int] | None) -> Tensor:
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return keys
-    everyone = keys.new_empty(dist.get_world_size() * keys.shape[0], keys.shape[1])
-    dist.all_gather_into_tensor(everyone, keys.contiguous())
-    return everyone
+    counts = counts or (len(keys),) * dist.get_world_size()
+    most = max(counts)  # gloo gathers as many of everyone
+    own = keys[: counts[dist.get_rank()]]
+    parts = [keys.new_empty(most, keys.shape[1]) for _ in counts]
+    dist.all_gather(parts, F.pad(own, (0, 0, 0, most - len(own))).contiguous())
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])

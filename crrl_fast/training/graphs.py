@@ -21,12 +21,14 @@ _FRAME_MULTIPLE = 8
 def best_way_to_take(step: TrainingStep, clips: ResidentClips, recipe: Recipe) -> Callable[[Tensor, int], None]:
     """Return what takes a step on clips at positions: replayed on a GPU, unless the recipe says no.
 
+    Several processes launch their operations one by one: those that they do together are not captured.
+
     Args:
         step: of these clips.
         clips: the training clips.
         recipe: ``cuda_graphs``.
     """
-    is_graphed = recipe.cuda_graphs and clips.device.type == "cuda"
+    is_graphed = recipe.cuda_graphs and clips.device.type == "cuda" and not step.is_shared
     return GraphedStep(step, clips.longest, GraphRecorder()) if is_graphed else step
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from crrl_fast.config import Recipe
 from crrl_fast.data.batches import ResidentClips
 from crrl_fast.errors import CheckpointError, TrainingError
+from crrl_fast.training.distributed import ALONE, Ranks
 from crrl_fast.training.graphs import best_way_to_take
 from crrl_fast.training.state import (
     LOSS_PREFIX,
@@ -34,18 +35,25 @@ class StageLoop:
         module: on the device of ``clips``.
         clips: the training clips.
         recipe: epochs, batch size, shuffling, optimiser, schedule, clipping and precision.
-        generator: of the shuffling.
+        generator: of the shuffling, in the same state on all ranks.
+        ranks: the processes that train together.
     """
 
     def __init__(
-        self, name: str, module: nn.Module, clips: ResidentClips, recipe: Recipe, generator: torch.Generator
+        self,
+        name: str,
+        module: nn.Module,
+        clips: ResidentClips,
+        recipe: Recipe,
+        generator: torch.Generator,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.name = name
         self._module = module
         self._clips = clips
         self._recipe = recipe
         self._generator = generator
-        self._step = TrainingStep(module, clips, recipe)
+        self._step = TrainingStep(module, clips, recipe, ranks)
         self._take = best_way_to_take(self._step, clips, recipe)
         self._epoch = 1
         self._done = 0

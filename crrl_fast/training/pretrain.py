@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,14 @@ from crrl_fast.run import OWN_STORE, RunConfig, RunFolder
 from crrl_fast.seeding import seed_everything
 from crrl_fast.training.checkpoint import Checkpoint, remove_leftovers
 from crrl_fast.training.display import TrainingDisplay
+from crrl_fast.training.distributed import Ranks, joined_ranks
 from crrl_fast.training.keeper import CheckpointKeeper
 from crrl_fast.training.log import MetricsLog
 from crrl_fast.training.loop import StageLoop
 from crrl_fast.training.request import PretrainRequest
 from crrl_fast.training.resume import differences, newest_usable, run_to_resume
 from crrl_fast.training.stages import ContrastiveMotionLearner, InformationFuser, JointLearner, SequenceReconstructor
+from crrl_fast.training.state import StageState
 from crrl_fast.training.stopping import Interruption, StopSignals
 from crrl_fast.versions import software_versions
 
@@ -40,46 +43,83 @@ from crrl_fast.versions import software_versions
 def pretrain(request: PretrainRequest, console: Console) -> RunFolder:
     """Run the stages, or what is left of them, and leave a run folder.
 
+    Under torchrun all its processes train together, and all return the folder; only the first writes and prints.
+
     Raises:
         ConfigError: the split or the run folder is not usable, or the run to go on with was started otherwise.
         DataError: the store is missing or damaged.
         CheckpointError: the run to go on with has checkpoints, but none is usable.
-        TrainingError: a loss is no longer finite.
+        TrainingError: a loss is no longer finite, or another process has ended.
         Interruption: SIGINT or SIGTERM came; the run is saved as it was after the step that was under way.
     """
-    store, path = (request.data, None) if isinstance(request.data, Store) else open_data(request.data)
-    train, test = resident_split(store.processed(request.recipe.steps()), request.split, request.device)
-    config = _config(request, store)
+    with joined_ranks(request.device) as ranks, ExitStack() as held:
+        held.enter_context(deterministic_algorithms(request.recipe.deterministic))
+        console.quiet |= not ranks.is_first
+        store, path = _open(request, ranks)
+        train, test = resident_split(store.processed(request.recipe.steps()), request.split, request.device)
+        config = _config(request, store, ranks)
+        start = ranks.from_first(partial(_begin, request, config, store, path, console, held))
+        if start.is_complete:
+            _say(console, f"{start.run.path}: has finished already, there is nothing left to train")
+            return start.run
+        threads = f"{config.threads} threads"
+        _say(
+            console,
+            f"{store.info.dataset}: {len(train)} training clips, {len(test)} test clips, {train.longest} frames at "
+            f"most; {request.device.type}, {threads if ranks.is_alone else f'{ranks.size} processes of {threads}'}; "
+            f"run folder {start.run.path}",
+        )
+        _Pretraining(start.run, request, console, store, train, test, ranks).run(start.checkpoint)
+    return start.run
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Where a run begins, or goes on."""
+
+    run: RunFolder
+    checkpoint: Checkpoint | None = None
+    is_complete: bool = False
+
+
+def _open(request: PretrainRequest, ranks: Ranks) -> tuple[Store, Path | None]:
+    """Return the store to train on, and where it lies; None where it is in memory."""
+    if isinstance(request.data, Store):
+        return request.data, None
+    # One process of each machine comes first: the embedded data set may have to be generated.
+    ranks.together(partial(open_data, request.data), here=ranks.local_rank == 0)
+    opened = ranks.together(partial(open_data, request.data))
+    assert opened is not None
+    return opened
+
+
+def _begin(
+    request: PretrainRequest, config: RunConfig, store: Store, path: Path | None, console: Console, held: ExitStack
+) -> _Start:
+    """Lock the folder of a new run, or of one to go on with, for as long as ``held`` is open."""
     begun = run_to_resume(request, config, store)
     folder = request.out if begun is None else begun.path
     path = folder / OWN_STORE if path is None else path
     config = replace(config, data=str(path.resolve()))
     _make_folder(folder)
-    with folder_lock(folder), deterministic_algorithms(request.recipe.deterministic):
-        checkpoint = None
-        if begun is None:
-            run = RunFolder.create(folder, config)
-        else:
-            checkpoint = _checkpoint_of(begun, request, console)
-            if _is_complete(begun, request, checkpoint):
-                _say(console, f"{folder}: has finished already, there is nothing left to train")
-                return begun
-            remove_leftovers(folder)
-            run = begun if begun.config == config else begun.reconfigured(config)
-            _say(console, _going_on(begun, config, checkpoint))
-        if isinstance(request.data, Store) and not path.exists():
-            store.save(path)
-        _say(
-            console,
-            f"{store.info.dataset}: {len(train)} training clips, {len(test)} test clips, {train.longest} frames at "
-            f"most; {request.device.type}, {torch.get_num_threads()} threads; run folder {folder}",
-        )
-        _Pretraining(run, request, console, store, train, test).run(checkpoint)
-    return run
+    held.enter_context(folder_lock(folder))
+    checkpoint = None
+    if begun is None:
+        run = RunFolder.create(folder, config)
+    else:
+        checkpoint = _checkpoint_of(begun, request, console)
+        if _is_complete(begun, request, checkpoint):
+            return _Start(begun, is_complete=True)
+        remove_leftovers(folder)
+        run = begun if begun.config == config else begun.reconfigured(config)
+        _say(console, _going_on(begun, config, checkpoint))
+    if isinstance(request.data, Store) and not path.exists():
+        store.save(path)
+    return _Start(run, checkpoint)
 
 
 class _Pretraining:
-    """The stages of a run whose folder this process has locked."""
+    """The stages of a run whose folder the first process has locked."""
 
     def __init__(
         self,
@@ -89,7 +129,9 @@ class _Pretraining:
         store: Store,
         train: ResidentClips,
         test: ResidentClips,
+        ranks: Ranks,
     ) -> None:
+        self._ranks = ranks
         self._run = run
         self._request = request
         self._recipe = request.recipe
@@ -107,12 +149,13 @@ class _Pretraining:
         first = 0 if checkpoint is None else stages.index(checkpoint.stage)
         epochs = self._recipe.epochs
         with ExitStack() as stack:
-            self._log = stack.enter_context(MetricsLog(self._run.path, checkpoint.metrics if checkpoint else ""))
+            if self._ranks.is_first:
+                self._log = stack.enter_context(MetricsLog(self._run.path, checkpoint.metrics if checkpoint else ""))
+                self._stop = stack.enter_context(StopSignals(once=not self._ranks.is_alone))
             display = TrainingDisplay(self._console, epochs * len(stages), len(self._train))
             self._display = stack.enter_context(display)
-            self._stop = stack.enter_context(StopSignals())
             for stage in stages[:first]:
-                self._load_stage(stage)
+                self._ranks.together(partial(self._load_stage, stage))
             if checkpoint is not None:
                 batches = min(checkpoint.state.step * self._recipe.batch_size, len(self._train))
                 display.skip(first * epochs + checkpoint.state.epoch - 1, batches)
@@ -122,18 +165,24 @@ class _Pretraining:
     def _train_stage(self, stage: str, checkpoint: Checkpoint | None) -> None:
         generator = seed_everything(self._request.seed, stage)
         module = self._build_stage(stage)
-        loop = StageLoop(stage, module, self._train, self._recipe, generator)
+        loop = StageLoop(stage, module, self._train, self._recipe, generator, self._ranks)
         if checkpoint is not None:
             otherwise = differences(dict(checkpoint.config), self._run.config.record(), self._store)
             loop.load_state(checkpoint.state, restart_epoch=bool(otherwise))
+        self._ranks.seed_noise(self._request.seed, stage if checkpoint is None else _place(stage, checkpoint.state))
         self._display.start_stage(stage)
 
         def on_step(clips: int) -> None:
             self._display.step(clips)
-            if self._stop.received is not None or self._keeper.is_due_after_step():
+            if self._ranks.is_first and (self._stop.received is not None or self._keeper.is_due_after_step()):
                 self._save(loop, module)
 
         def on_epoch(record: dict[str, Any]) -> None:
+            if self._ranks.is_first:
+                end_epoch(record)
+            self._ranks.wait()  # for the first, which may take longer than a step is waited for
+
+        def end_epoch(record: dict[str, Any]) -> None:
             record.update(self._probe(module, record["epoch"]))
             self._log.write(record)
             self._display.epoch(record, self._recipe.epochs)
@@ -142,7 +191,7 @@ class _Pretraining:
                 self._save(loop, module)
 
         loop.run(on_step=on_step, on_epoch=on_epoch)
-        self._finished[stage] = file_digest(self._run.save_stage(stage, module))
+        self._finished[stage] = self._ranks.from_first(lambda: file_digest(self._run.save_stage(stage, module)))
 
     def _save(self, loop: StageLoop, module: torch.nn.Module) -> None:
         state = loop.state()
@@ -154,7 +203,7 @@ class _Pretraining:
         config = self._run.config.record()
         self._keeper.save(Checkpoint(loop.name, state, config, dict(self._finished), self._log.text))
         if self._stop.received is not None:
-            where = f"{loop.name} epoch {state.epoch}, step {state.step}" if state.step else f"{loop.name}"
+            where = _place(loop.name, state) if state.step else loop.name
             raise Interruption(
                 self._stop.received,
                 f"stopped by {self._stop.received.name} and saved at {where}: "
@@ -178,7 +227,7 @@ class _Pretraining:
             raise CheckpointError(f"{file}: not usable, and later stages need it ({reason})") from error
 
 
-def _config(request: PretrainRequest, store: Store) -> RunConfig:
+def _config(request: PretrainRequest, store: Store, ranks: Ranks) -> RunConfig:
     return RunConfig(
         data="",
         data_sha256=store.info.sha256,
@@ -194,6 +243,7 @@ def _config(request: PretrainRequest, store: Store) -> RunConfig:
         versions=software_versions(),
         fusion=request.fusion,
         probe_every=request.probe_every,
+        processes=ranks.size,
     )
 
 
@@ -225,19 +275,24 @@ def _is_complete(run: RunFolder, request: PretrainRequest, checkpoint: Checkpoin
 def _going_on(run: RunFolder, config: RunConfig, checkpoint: Checkpoint | None) -> str:
     at = "the beginning, for it has no checkpoint"
     if checkpoint is not None:
-        at = f"{checkpoint.stage} epoch {checkpoint.state.epoch}, step {checkpoint.state.step}"
+        at = _place(checkpoint.stage, checkpoint.state)
     before = run.config
     changed = [
         f"{name} {then} and now {now}"
         for name, then, now in (
             ("device", before.device, config.device),
             ("threads", before.threads, config.threads),
+            ("processes", before.processes, config.processes),
             *((name, before.versions.get(name), version) for name, version in config.versions.items()),
         )
         if then != now
     ]
     note = f"; it began with {', '.join(changed)}, so last bits may differ" if changed else ""
     return f"{run.path}: going on from {at}{note}"
+
+
+def _place(stage: str, state: StageState) -> str:
+    return f"{stage} epoch {state.epoch}, step {state.step}"
 
 
 def _say(console: Console, line: str) -> None:

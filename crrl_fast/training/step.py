@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from crrl_fast.config import Recipe
 from crrl_fast.data.batches import ResidentClips
+from crrl_fast.training.distributed import ALONE, Ranks
 
 
 class TrainingStep:
@@ -23,10 +24,13 @@ class TrainingStep:
             of ``clips``.
         clips: the training clips.
         recipe: batch size, optimiser, clipping and precision.
+        ranks: the processes that take each step together; all name the same clips, and each computes its part.
     """
 
-    def __init__(self, module: nn.Module, clips: ResidentClips, recipe: Recipe) -> None:
+    def __init__(self, module: nn.Module, clips: ResidentClips, recipe: Recipe, ranks: Ranks = ALONE) -> None:
         self._module = module
+        self._ranks = ranks
+        self._forward = ranks.parallel(module)
         self._clips = clips
         self._clip_grad_norm = recipe.clip_grad_norm
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -51,6 +55,11 @@ class TrainingStep:
         self._names: tuple[str, ...] = ()
         self._losses = torch.zeros(self._steps, 0, dtype=torch.float64, device=clips.device)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several processes take the steps together."""
+        return not self._ranks.is_alone
+
     def begin_epoch(self, lr: float, done: int = 0) -> None:
         """Set the learning rate, and forget the losses but those of the first ``done`` steps."""
         self._module.train()
@@ -72,10 +81,12 @@ class TrainingStep:
         There must be no more steps between two calls of ``begin_epoch`` than it takes to see every clip.
         """
         self._optimizer.zero_grad()  # first, so that gradients and activations share memory
-        batch = self._clips.batch(self._position[:size], frames)
+        shard = self._ranks.shard(size)
+        batch = self._clips.batch(self._position[shard.start : shard.stop], frames)._replace(counts=shard.counts)
         with self._autocast:
-            losses = self._module(batch)
-        losses["loss"].backward()
+            losses = self._forward(batch)
+        losses = self._ranks.weighted(losses, shard)
+        self._ranks.backward(losses["loss"])
         if self._clip_grad_norm > 0:
             nn.utils.clip_grad_norm_(self._parameters, self._clip_grad_norm)
         self._optimizer.step()
@@ -112,5 +123,6 @@ class TrainingStep:
         if not self._names:
             self._names = tuple(losses)
             self._losses = self._losses.new_zeros(self._steps, len(losses))
-        self._losses.index_copy_(0, self._row, torch.stack(tuple(losses.values())).double()[None])
+        row = self._ranks.sum_(torch.stack(tuple(losses.values())).double())
+        self._losses.index_copy_(0, self._row, row[None])
         self._row += 1

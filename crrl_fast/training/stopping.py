@@ -28,9 +28,14 @@ class StopSignals:
     """While it is entered, the first SIGINT or SIGTERM is only noted; a second one does what it did before.
 
     Python delivers signals to the main thread: elsewhere nothing is noted, and the signals do what they always do.
+
+    Args:
+        once: a second signal does nothing, as where Ctrl-C reaches a process both from the terminal and from its
+            launcher.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, once: bool = False) -> None:
+        self._once = once
         self._received: signal.Signals | None = None
         self._previous: dict[signal.Signals, Any] = {}
 
@@ -53,7 +58,8 @@ class StopSignals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._received = signal.Signals(number)
-        self._give_back()
+        if not self._once:
+            self._give_back()
 
     def _give_back(self) -> None:
         for number, handler in self._previous.items():

@@ -10,6 +10,7 @@ from crrl_fast.data.batches import ResidentClips
 from crrl_fast.data.store import Store
 from crrl_fast.evaluation.features import extract_features
 from crrl_fast.models import MotionEncoder
+from crrl_fast.training.distributed import ALONE, Ranks
 from crrl_fast.training.graphs import best_way_to_take
 from crrl_fast.training.stages import ContrastiveMotionLearner, InformationFuser, SequenceReconstructor
 from crrl_fast.training.step import TrainingStep
@@ -57,12 +58,13 @@ class OurTraining:
         module: from ``stage_module``, on the device of ``clips``.
         clips: the training clips.
         recipe: optimiser, clipping, precision and CUDA graphs.
+        ranks: the processes that take each step together.
     """
 
-    def __init__(self, module: nn.Module, clips: ResidentClips, recipe: Recipe) -> None:
+    def __init__(self, module: nn.Module, clips: ResidentClips, recipe: Recipe, ranks: Ranks = ALONE) -> None:
         self._clips = clips
         self._lr = recipe.lr
-        self._step = TrainingStep(module, clips, recipe)
+        self._step = TrainingStep(module, clips, recipe, ranks)
         self._take = best_way_to_take(self._step, clips, recipe)
         self._steps_of_epoch = -(-len(clips) // recipe.batch_size)
         self._taken = 0

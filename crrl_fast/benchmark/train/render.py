@@ -42,14 +42,7 @@ class Sheet:
 
 def render(record: TrainRecord) -> RenderableType:
     """Lay the record out for a terminal."""
-    tables = []
-    for sheet in _sheets(record):
-        table = Table(*(Column(name, overflow="fold") for name in ("", *sheet.columns)))
-        for section in sheet.sections:
-            for place, row in enumerate(section.rows):
-                table.add_row("" if place else section.title, *row)
-            table.add_section()
-        tables.append(table)
+    tables = map(sheet_table, _sheets(record))
     return Group(Text(_circumstances(record)), *tables, *map(Text, _remarks(record)))
 
 
@@ -57,12 +50,27 @@ def markdown(record: TrainRecord) -> str:
     """Return the record as Markdown."""
     lines = [_circumstances(record), ""]
     for sheet in _sheets(record):
-        lines += [markdown_row(sheet.columns), markdown_row(("---",) * len(sheet.columns))]
-        for section in sheet.sections:
-            lines.append(markdown_row((f"**{section.title}**", *("",) * (len(sheet.columns) - 1))))
-            lines += map(markdown_row, section.rows)
-        lines.append("")
+        lines += [*sheet_lines(sheet), ""]
     return "\n".join([*lines, *(f"- {remark}" for remark in _remarks(record))]) + "\n"
+
+
+def sheet_table(sheet: Sheet) -> Table:
+    """Lay a table out for a terminal."""
+    table = Table(*(Column(name, overflow="fold") for name in ("", *sheet.columns)))
+    for section in sheet.sections:
+        for place, row in enumerate(section.rows):
+            table.add_row("" if place else section.title, *row)
+        table.add_section()
+    return table
+
+
+def sheet_lines(sheet: Sheet) -> list[str]:
+    """Return the lines of a table in Markdown."""
+    lines = [markdown_row(sheet.columns), markdown_row(("---",) * len(sheet.columns))]
+    for section in sheet.sections:
+        lines.append(markdown_row((f"**{section.title}**", *("",) * (len(sheet.columns) - 1))))
+        lines += map(markdown_row, section.rows)
+    return lines
 
 
 def disagreement(curve: CurveRecord) -> str:

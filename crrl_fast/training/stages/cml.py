@@ -40,10 +40,13 @@ class ContrastiveMotionLearner(nn.Module):
         In training mode the key network takes its momentum step first, and the batch's keys enter the queue last.
         """
         query, key = side_by_side(batch.coords.device, lambda: self._queries(batch), lambda: self.keys(batch))
-        return self.contrast(query, key)
+        return self.contrast(query, key, batch)
 
-    def contrast(self, query: Tensor, key: Tensor) -> dict[str, Tensor]:
-        """Return the losses of projected queries and keys, both (B, C); in training mode the keys enter the queue."""
+    def contrast(self, query: Tensor, key: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Return the losses of a batch's projected queries and keys, both (B, C).
+
+        In training mode the keys enter the queue, with those of the batch's parts on other ranks.
+        """
         loss, accuracy = queue_info_nce(
             query,
             key,
@@ -54,7 +57,7 @@ class ContrastiveMotionLearner(nn.Module):
             filled=self.queue.filled,
         )
         if self.training:
-            self.queue.enqueue(F.normalize(key, dim=1))
+            self.queue.enqueue(F.normalize(key, dim=1), batch.counts)
         return {"loss": loss, "accuracy": accuracy[0]}
 
     @torch.no_grad()

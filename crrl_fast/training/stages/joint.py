@@ -35,7 +35,7 @@ class JointLearner(ContrastiveMotionLearner):
             return reconstruction(self.decoder, encoding, batch), self.head(encoding.feature)
 
         (losses, query), key = side_by_side(batch.coords.device, reconstruct_and_query, lambda: self.keys(batch))
-        contrast = self.contrast(query, key)
+        contrast = self.contrast(query, key, batch)
         return {
             **losses,
             "loss": losses["loss"] + self.recipe.contrast_weight * contrast["loss"],
