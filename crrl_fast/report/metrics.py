@@ -13,7 +13,7 @@ from typing import Any
 from crrl_fast.errors import DataError
 
 # What an epoch's record holds beside the losses; ``accuracy`` is that of the contrast, a share and no loss.
-_NOT_LOSSES = ("stage", "epoch", "loss", "lr", "seconds", "clips_per_second", "knn", "accuracy")
+_NOT_LOSSES = ("stage", "epoch", "loss", "lr", "seconds", "clips_per_second", "knn", "accuracy", "skipped")
 
 Curve = tuple[tuple[int, float], ...]
 

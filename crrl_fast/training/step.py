@@ -23,12 +23,18 @@ class TrainingStep:
             of ``clips``.
         clips: the training clips.
         recipe: batch size, optimiser, clipping and precision.
+        skips: whether a step whose loss or gradient is not finite leaves weights, optimiser and queue as they were.
     """
 
-    def __init__(self, module: nn.Module, clips: ResidentClips, recipe: Recipe) -> None:
+    def __init__(self, module: nn.Module, clips: ResidentClips, recipe: Recipe, *, skips: bool = False) -> None:
         self._module = module
         self._clips = clips
         self._clip_grad_norm = recipe.clip_grad_norm
+        self._skips = skips
+        saved = {name for name, _ in module.named_parameters()}
+        # What a forward in training mode changes, the queue; a key network's step is one from finite weights to others.
+        self._written = [value for name, value in module.state_dict().items() if name not in saved] if skips else []
+        self._kept = [value.clone() for value in self._written]
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self._position = torch.zeros(min(recipe.batch_size, len(clips)), dtype=torch.int64, device=clips.device)
         # A tensor, so that a captured step sees it change. Of torch's SGD only the fused one reads it on the device, as
@@ -72,14 +78,24 @@ class TrainingStep:
         There must be no more steps between two calls of ``begin_epoch`` than it takes to see every clip.
         """
         self._optimizer.zero_grad()  # first, so that gradients and activations share memory
+        for kept, value in zip(self._kept, self._written, strict=True):
+            kept.copy_(value)
         batch = self._clips.batch(self._position[:size], frames)
         with self._autocast:
             losses = self._module(batch)
         losses["loss"].backward()
         if self._clip_grad_norm > 0:
-            nn.utils.clip_grad_norm_(self._parameters, self._clip_grad_norm)
+            norm = nn.utils.clip_grad_norm_(self._parameters, self._clip_grad_norm)
+        else:
+            gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+            norm = nn.utils.get_total_norm(gradients)
+        is_finite = losses["loss"].detach().isfinite() & norm.isfinite()
+        if self._skips:  # read on the device, as by torch's GradScaler
+            self._optimizer.found_inf = is_finite.logical_not().float()  # type: ignore[attr-defined]
         self._optimizer.step()
-        self._log(losses)
+        for kept, value in zip(self._kept, self._written, strict=True):
+            value.copy_(torch.where(is_finite, value, kept))
+        self._log(losses, is_finite)
 
     def momenta(self) -> dict[str, Tensor]:
         """Return the optimiser's momentum of each parameter by its name; the tensors that are in use."""
@@ -98,7 +114,10 @@ class TrainingStep:
             self._losses[: len(rows)].copy_(rows)
 
     def losses(self) -> dict[str, Tensor]:
-        """Return each part of the loss, (steps of the epoch) float64 on the host; this waits for the device."""
+        """Return each part of the loss, (steps of the epoch) float64 on the host; this waits for the device.
+
+        Where a gradient was not finite, the part ``loss`` is NaN.
+        """
         rows = self._losses.cpu()
         return dict(zip(self._names, rows.T, strict=True))
 
@@ -108,7 +127,8 @@ class TrainingStep:
         return dict(zip(self._names, row, strict=True))
 
     @torch.no_grad()
-    def _log(self, losses: dict[str, Tensor]) -> None:
+    def _log(self, losses: dict[str, Tensor], is_finite: Tensor) -> None:
+        losses = {**losses, "loss": losses["loss"].masked_fill(is_finite.logical_not(), torch.nan)}
         if not self._names:
             self._names = tuple(losses)
             self._losses = self._losses.new_zeros(self._steps, len(losses))
