@@ -30,6 +30,7 @@ def pretrain(
     checkpoint_every: int = 5,
     checkpoint_minutes: float = 10.0,
     keep: int = 3,
+    on_nonfinite: str = "stop",
     quiet: bool = False,
     **overrides: Any,  # noqa: ANN401 - a value of any recipe field
 ) -> RunFolder:
@@ -56,6 +57,7 @@ def pretrain(
         checkpoint_every: epochs of a stage between two checkpoints; 0 for none.
         checkpoint_minutes: between two, also within an epoch; 0 for none.
         keep: of the newest checkpoints that are kept.
+        on_nonfinite: ``stop`` at a step whose loss or gradient is not finite, or ``skip`` up to 10 an epoch.
         quiet: print nothing. The log is written all the same.
         **overrides: fields of the recipe: ``epochs=20``, ``lr=0.1``, ...
 
@@ -90,6 +92,7 @@ def pretrain(
         resume=resume,
         force=force,
         checkpoints=CheckpointPolicy(checkpoint_every, checkpoint_minutes, keep),
+        on_nonfinite=on_nonfinite,
     )
     return run_pretraining(request, Console(quiet=quiet))
 

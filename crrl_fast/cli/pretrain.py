@@ -42,6 +42,9 @@ def pretrain(
     checkpoint_every: Annotated[int, typer.Option(help="Epochs of a stage between checkpoints; 0: none.")] = 5,
     checkpoint_minutes: Annotated[float, typer.Option(help="Minutes between checkpoints; 0: none.")] = 10.0,
     keep: Annotated[int, typer.Option(help="Of the newest checkpoints that are kept.")] = 3,
+    on_nonfinite: Annotated[
+        str, typer.Option(help="At a step whose loss or gradient is not finite: stop, or skip up to 10 an epoch.")
+    ] = "stop",
 ) -> None:
     """Pretrain an encoder without labels."""
     from crrl_fast.config import load_toml, parse_assignments
@@ -64,6 +67,7 @@ def pretrain(
         resume=resume,
         force=force,
         checkpoints=CheckpointPolicy(checkpoint_every, checkpoint_minutes, keep),
+        on_nonfinite=on_nonfinite,
     )
     try:
         run = run_pretraining(request, console)

@@ -81,6 +81,10 @@ class ResidentClips:
         """Frames of the longest clip."""
         return int(self._host_lengths.max())
 
+    def names(self, position: Tensor) -> list[str]:
+        """Return the names of the clips at ``position`` ((B) int64)."""
+        return [self._store.info.clip_names[clip] for clip in self._clips[position].tolist()]
+
     def subset(self, position: Tensor) -> ResidentClips:
         """Return the clips at ``position`` ((B) int64 on the host); they share the frames on the device."""
         return ResidentClips(self._store, self._index[position], self._frames)

@@ -14,7 +14,7 @@ from crrl_fast.errors import DataError, shown
 from crrl_fast.files import MALFORMED, read_limited
 
 # What an epoch's record holds beside the losses; ``accuracy`` is that of the contrast, a share and no loss.
-_NOT_LOSSES = ("stage", "epoch", "loss", "lr", "seconds", "clips_per_second", "knn", "accuracy")
+_NOT_LOSSES = ("stage", "epoch", "loss", "lr", "seconds", "clips_per_second", "knn", "accuracy", "skipped")
 
 # A run logs a dozen numbers a stage; every one of them becomes a curve.
 _MOST_CURVES = 500

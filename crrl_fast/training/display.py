@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-_NOT_LOSSES = ("stage", "epoch", "lr", "seconds", "clips_per_second", "knn")
+_NOT_LOSSES = ("stage", "epoch", "lr", "seconds", "clips_per_second", "knn", "skipped")
 
 
 class TrainingDisplay:
@@ -71,6 +71,8 @@ class TrainingDisplay:
         losses = "  ".join(f"{name} {value:.4f}" for name, value in record.items() if name not in _NOT_LOSSES)
         probe = f"  1-nn {record['knn']:.1f}%" if "knn" in record else ""
         rate = f"{record['clips_per_second']:.0f} clips/s"
+        if "skipped" in record:
+            rate += f"  {record['skipped']} step{'s' if record['skipped'] > 1 else ''} skipped"
         line = f"{record['stage']} {record['epoch']:>3}/{epochs}  {losses}{probe}  {rate}"
         if self._console.is_terminal:
             self._progress.update(

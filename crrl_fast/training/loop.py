@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,6 +25,8 @@ from crrl_fast.training.state import (
 )
 from crrl_fast.training.step import TrainingStep
 
+_NAMES_SHOWN = 32
+
 
 class StageLoop:
     """Trains a module, whose forward maps a batch to a dictionary of scalar losses with ``loss`` among them.
@@ -37,6 +38,8 @@ class StageLoop:
         recipe: epochs, batch size, shuffling, optimiser, schedule, clipping and precision.
         generator: of the shuffling, in the same state on all ranks.
         ranks: the processes that train together.
+        skips: steps of an epoch that may have a loss or a gradient that is not finite; they change nothing and are left
+            out of the means. 0 stops at the first.
     """
 
     def __init__(
@@ -47,13 +50,17 @@ class StageLoop:
         recipe: Recipe,
         generator: torch.Generator,
         ranks: Ranks = ALONE,
+        *,
+        skips: int = 0,
     ) -> None:
         self.name = name
         self._module = module
         self._clips = clips
         self._recipe = recipe
         self._generator = generator
-        self._step = TrainingStep(module, clips, recipe, ranks)
+        self._skips = skips
+        self._batches: list[Tensor] = []
+        self._step = TrainingStep(module, clips, recipe, ranks, skips=skips > 0)
         self._take = best_way_to_take(self._step, clips, recipe)
         self._epoch = 1
         self._done = 0
@@ -70,20 +77,28 @@ class StageLoop:
         """Whether all epochs are done."""
         return self._epoch > self._recipe.epochs
 
-    def run(self, *, on_step: Callable[[int], None], on_epoch: Callable[[dict[str, Any]], None]) -> None:
+    def run(
+        self,
+        *,
+        on_step: Callable[[int], None],
+        on_epoch: Callable[[dict[str, Any]], None],
+        on_skip: Callable[[str], None] = lambda _: None,
+    ) -> None:
         """Train to the last epoch, from wherever the stage stands.
 
         Args:
             on_step: called after each step has been given to the device, with its number of clips. Losses are read
                 back once an epoch, so that the device is never waited for within one.
             on_epoch: called after each epoch with its record: stage, epoch (from 1), mean losses over clips, lr,
-                seconds and clips_per_second. The stage then already stands at the next one.
+                seconds and clips_per_second, and ``skipped`` where steps were. The stage then already stands at the
+                next one.
+            on_skip: called before that with a line for each step that was skipped.
 
         Raises:
-            TrainingError: an epoch's mean loss is not finite.
+            TrainingError: the loss or the gradient of more steps than may be skipped is not finite.
         """
         while not self.has_finished:
-            on_epoch(self._run_epoch(on_step))
+            on_epoch(self._run_epoch(on_step, on_skip))
 
     def state(self) -> StageState:
         """Return where the stage stands; its tensors are those in use. This waits for the device."""
@@ -101,6 +116,31 @@ class StageLoop:
                 **random_states(self._order, self._clips.device),
             },
         )
+
+    def check(self) -> None:
+        """Refuse a stage that should not be gone on with; this waits for the device.
+
+        Raises:
+            TrainingError: a weight is not finite, or, in the epoch under way, the loss or the gradient of more steps
+                than may be skipped.
+        """
+        if self._done == 0:  # the end of the epoch before was checked
+            return
+        bad = self._bad_steps()
+        if len(bad) > self._skips:
+            lr, clip = learning_rate(self._recipe, self._epoch), self._recipe.clip_grad_norm
+            raise TrainingError(
+                f"{self.name}: the loss or its gradient is not finite in {self._describe(bad[0])}"
+                + (f" and in {len(bad) - 1} later steps" if len(bad) > 1 else "")
+                + f": look at these clips, lower lr (now {lr}) or clip_grad_norm (now {clip}), and go on from the last "
+                "checkpoint with --resume"
+            )
+        wrong = [name for name, value in self._module.state_dict().items() if not bool(value.isfinite().all())]
+        if wrong:
+            raise TrainingError(
+                f"{self.name}: {wrong[0]} is not finite after {self._describe(self._done - 1)}: lower lr (now "
+                f"{learning_rate(self._recipe, self._epoch)}), and go on from the last checkpoint with --resume"
+            )
 
     def load_state(self, state: StageState, *, restart_epoch: bool = False) -> None:
         """Go on from another loop's ``state``; tensors are copied into those in use. No step may have been taken yet.
@@ -134,27 +174,31 @@ class StageLoop:
         self._order = self._generator.get_state()
         self._started = time.perf_counter() - (state.seconds if self._done else 0.0)
 
-    def _run_epoch(self, on_step: Callable[[int], None]) -> dict[str, Any]:
+    def _run_epoch(self, on_step: Callable[[int], None], on_skip: Callable[[str], None]) -> dict[str, Any]:
         epoch, recipe, clips = self._epoch, self._recipe, self._clips
         if self._done == 0:
             self._started = time.perf_counter()
         lr = learning_rate(recipe, epoch)
         self._step.begin_epoch(lr, self._done)
-        already, sizes = self._done, []
+        already, self._batches = self._done, []
         for position, frames in clips.shuffled(recipe.batch_size, self._generator, recipe.length_buckets):
-            sizes.append(len(position))
-            if len(sizes) > already:
+            self._batches.append(position)
+            if len(self._batches) > already:
                 self._take(position, frames)
                 self._done += 1
                 on_step(len(position))
-        weights = torch.tensor(sizes, dtype=torch.float64) / len(clips)
-        means = {part: float(weights @ values) for part, values in self._step.losses().items()}
+        self.check()
+        skipped = self._bad_steps()
+        for bad in skipped:
+            on_skip(f"{self.name}: the loss or its gradient is not finite in {self._describe(bad)}: skipped")
+        sizes = torch.tensor([len(position) for position in self._batches], dtype=torch.float64)
+        sizes[skipped] = 0
+        weights = sizes / sizes.sum()
+        losses = self._step.losses()
+        for values in losses.values():
+            values[skipped] = 0  # no weight makes up for a NaN
+        means = {part: float(weights @ values) for part, values in losses.items()}
         seconds = time.perf_counter() - self._started
-        if not math.isfinite(means["loss"]):
-            raise TrainingError(
-                f"{self.name}: the loss is {means['loss']} in epoch {epoch}: lower lr (now {lr}) or clip_grad_norm "
-                f"(now {recipe.clip_grad_norm})"
-            )
         self._epoch, self._done, self._order = epoch + 1, 0, self._generator.get_state()
         return {
             "stage": self.name,
@@ -163,7 +207,19 @@ class StageLoop:
             "lr": lr,
             "seconds": seconds,
             "clips_per_second": len(clips) / seconds,
+            **({"skipped": len(skipped)} if skipped else {}),
         }
+
+    def _bad_steps(self) -> list[int]:
+        """Return which steps of the epoch under way, from 0, have a loss or a gradient that is not finite."""
+        losses = self._step.losses()["loss"][: self._done]
+        return [int(step) for step in (~losses.isfinite()).nonzero()]
+
+    def _describe(self, step: int) -> str:
+        names = self._clips.names(self._batches[step])
+        shown = ", ".join(map(repr, names[:_NAMES_SHOWN]))
+        more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
+        return f"epoch {self._epoch}, step {step + 1} (clips {shown}{more})"
 
 
 def learning_rate(recipe: Recipe, epoch: int) -> float:

@@ -19,7 +19,7 @@ from crrl_fast.data.catalog import open_data
 from crrl_fast.data.frame_format import FrameFormat
 from crrl_fast.data.store import Store
 from crrl_fast.determinism import deterministic_algorithms
-from crrl_fast.errors import CheckpointError, ConfigError, TrainingError
+from crrl_fast.errors import CheckpointError, ConfigError
 from crrl_fast.evaluation.features import FeatureSet, extract_features
 from crrl_fast.evaluation.knn import nearest_neighbour_accuracy
 from crrl_fast.files import file_digest
@@ -38,6 +38,9 @@ from crrl_fast.training.stages import ContrastiveMotionLearner, InformationFuser
 from crrl_fast.training.state import StageState
 from crrl_fast.training.stopping import Interruption, StopSignals
 from crrl_fast.versions import software_versions
+
+MAX_SKIPPED = 10
+"""Steps of an epoch that may be skipped because their loss or gradient is not finite, where that is asked for."""
 
 
 def pretrain(request: PretrainRequest, console: Console) -> RunFolder:
@@ -165,7 +168,8 @@ class _Pretraining:
     def _train_stage(self, stage: str, checkpoint: Checkpoint | None) -> None:
         generator = seed_everything(self._request.seed, stage)
         module = self._build_stage(stage)
-        loop = StageLoop(stage, module, self._train, self._recipe, generator, self._ranks)
+        skips = MAX_SKIPPED if self._request.on_nonfinite == "skip" else 0
+        loop = StageLoop(stage, module, self._train, self._recipe, generator, self._ranks, skips=skips)
         if checkpoint is not None:
             otherwise = differences(dict(checkpoint.config), self._run.config.record(), self._store)
             loop.load_state(checkpoint.state, restart_epoch=bool(otherwise))
@@ -190,16 +194,12 @@ class _Pretraining:
             if self._stop.received is not None or is_due:
                 self._save(loop, module)
 
-        loop.run(on_step=on_step, on_epoch=on_epoch)
+        loop.run(on_step=on_step, on_epoch=on_epoch, on_skip=lambda line: _say(self._console, line))
         self._finished[stage] = self._ranks.from_first(lambda: file_digest(self._run.save_stage(stage, module)))
 
     def _save(self, loop: StageLoop, module: torch.nn.Module) -> None:
+        loop.check()
         state = loop.state()
-        if not all(bool(tensor.isfinite().all()) for tensor in state.tensors.values() if tensor.is_floating_point()):
-            raise TrainingError(
-                f"{loop.name}: a loss or a weight is no longer finite after epoch {state.epoch}, step {state.step}, so "
-                f"it is not saved: lower lr (now {state.lr}) or clip_grad_norm (now {self._recipe.clip_grad_norm})"
-            )
         config = self._run.config.record()
         self._keeper.save(Checkpoint(loop.name, state, config, dict(self._finished), self._log.text))
         if self._stop.received is not None:

@@ -50,6 +50,7 @@ class PretrainRequest:
         is_search: whether a candidate that was started otherwise is passed over, and not refused.
         force: go on even with a run that was started otherwise.
         checkpoints: when they are written, and how many are kept.
+        on_nonfinite: ``stop`` or ``skip``: what is done about a step whose loss or gradient is not finite.
     """
 
     data: str | Store
@@ -66,9 +67,10 @@ class PretrainRequest:
     is_search: bool = False
     force: bool = False
     checkpoints: CheckpointPolicy = field(default_factory=CheckpointPolicy)
+    on_nonfinite: str = "stop"
 
     def __post_init__(self) -> None:
-        """Check the stages and the probe.
+        """Check the stages, the probe and what is done about steps that are not finite.
 
         Raises:
             ConfigError: a stage is unknown, stands twice, or ``inf`` stands without ``cml`` before it.
@@ -82,6 +84,8 @@ class PretrainRequest:
             raise ConfigError("stage 'inf' distils the encoder of 'cml': put cml before it, as in cml,inf")
         if self.probe_every < 0:
             raise ConfigError(f"probe_every must be at least 0, got {self.probe_every}")
+        if self.on_nonfinite not in ("stop", "skip"):
+            raise ConfigError(f"on_nonfinite must be stop or skip, got {self.on_nonfinite!r}")
 
     @classmethod
     def resolve(
@@ -100,6 +104,7 @@ class PretrainRequest:
         resume: str | Path | None = None,
         force: bool = False,
         checkpoints: CheckpointPolicy | None = None,
+        on_nonfinite: str = "stop",
     ) -> PretrainRequest:
         """Return the request in full. What is None is that of the run that ``resume`` names, or else its default.
 
@@ -118,6 +123,7 @@ class PretrainRequest:
                 ``runs`` that was started in the same way, or a new one where there is none.
             force: go on even with a run that was started otherwise.
             checkpoints: when they are written, and how many are kept.
+            on_nonfinite: ``stop`` or ``skip``: what is done about a step whose loss or gradient is not finite.
 
         Raises:
             ConfigError: something is unknown or out of range, both fusion and stages are given, there is no data, or
@@ -147,6 +153,7 @@ class PretrainRequest:
             is_search=resume == AUTO and out is None,
             force=force,
             checkpoints=checkpoints or CheckpointPolicy(),
+            on_nonfinite=on_nonfinite,
         )
 
 

@@ -25,14 +25,22 @@ class TrainingStep:
         clips: the training clips.
         recipe: batch size, optimiser, clipping and precision.
         ranks: the processes that take each step together; all name the same clips, and each computes its part.
+        skips: whether a step whose loss or gradient is not finite leaves weights, optimiser and queue as they were.
     """
 
-    def __init__(self, module: nn.Module, clips: ResidentClips, recipe: Recipe, ranks: Ranks = ALONE) -> None:
+    def __init__(
+        self, module: nn.Module, clips: ResidentClips, recipe: Recipe, ranks: Ranks = ALONE, *, skips: bool = False
+    ) -> None:
         self._module = module
         self._ranks = ranks
         self._forward = ranks.parallel(module)
         self._clips = clips
         self._clip_grad_norm = recipe.clip_grad_norm
+        self._skips = skips
+        saved = {name for name, _ in module.named_parameters()}
+        # What a forward in training mode changes, the queue; a key network's step is one from finite weights to others.
+        self._written = [value for name, value in module.state_dict().items() if name not in saved] if skips else []
+        self._kept = [value.clone() for value in self._written]
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self._position = torch.zeros(min(recipe.batch_size, len(clips)), dtype=torch.int64, device=clips.device)
         # A tensor, so that a captured step sees it change. Of torch's SGD only the fused one reads it on the device, as
@@ -81,6 +89,8 @@ class TrainingStep:
         There must be no more steps between two calls of ``begin_epoch`` than it takes to see every clip.
         """
         self._optimizer.zero_grad()  # first, so that gradients and activations share memory
+        for kept, value in zip(self._kept, self._written, strict=True):
+            kept.copy_(value)
         shard = self._ranks.shard(size)
         batch = self._clips.batch(self._position[shard.start : shard.stop], frames)._replace(counts=shard.counts)
         with self._autocast:
@@ -88,9 +98,20 @@ class TrainingStep:
         losses = self._ranks.weighted(losses, shard)
         self._ranks.backward(losses["loss"])
         if self._clip_grad_norm > 0:
-            nn.utils.clip_grad_norm_(self._parameters, self._clip_grad_norm)
+            norm = nn.utils.clip_grad_norm_(self._parameters, self._clip_grad_norm)
+        else:
+            gradients = [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+            norm = nn.utils.get_total_norm(gradients)
+        logged = self._ranks.sum_(torch.stack([value.detach() for value in losses.values()]).double())
+        at_loss = list(losses).index("loss")
+        is_finite = logged[at_loss].isfinite() & norm.isfinite()  # of the whole batch, so that all ranks agree
+        if self._skips:  # read on the device, as by torch's GradScaler
+            self._optimizer.found_inf = is_finite.logical_not().float()  # type: ignore[attr-defined]
         self._optimizer.step()
-        self._log(losses)
+        for kept, value in zip(self._kept, self._written, strict=True):
+            value.copy_(torch.where(is_finite, value, kept))
+        logged[at_loss].masked_fill_(is_finite.logical_not(), torch.nan)
+        self._log(tuple(losses), logged)
 
     def momenta(self) -> dict[str, Tensor]:
         """Return the optimiser's momentum of each parameter by its name; the tensors that are in use."""
@@ -109,7 +130,10 @@ class TrainingStep:
             self._losses[: len(rows)].copy_(rows)
 
     def losses(self) -> dict[str, Tensor]:
-        """Return each part of the loss, (steps of the epoch) float64 on the host; this waits for the device."""
+        """Return each part of the loss, (steps of the epoch) float64 on the host; this waits for the device.
+
+        Where a gradient was not finite, the part ``loss`` is NaN.
+        """
         rows = self._losses.cpu()
         return dict(zip(self._names, rows.T, strict=True))
 
@@ -118,11 +142,9 @@ class TrainingStep:
         row = self._losses.index_select(0, self._row - 1)[0]
         return dict(zip(self._names, row, strict=True))
 
-    @torch.no_grad()
-    def _log(self, losses: dict[str, Tensor]) -> None:
+    def _log(self, names: tuple[str, ...], row: Tensor) -> None:
         if not self._names:
-            self._names = tuple(losses)
-            self._losses = self._losses.new_zeros(self._steps, len(losses))
-        row = self._ranks.sum_(torch.stack(tuple(losses.values())).double())
+            self._names = names
+            self._losses = self._losses.new_zeros(self._steps, len(names))
         self._losses.index_copy_(0, self._row, row[None])
         self._row += 1

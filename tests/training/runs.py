@@ -18,7 +18,7 @@ SMALL = {"epochs": 3, "batch_size": 5, "hidden_size": 8, "queue_size": 9, "lr": 
 
 def pretrain(data, out, **asked):
     """Pretrain quietly, on the CPU unless another device is asked for."""
-    return crrl_fast.pretrain(data, out=out, quiet=True, **{"device": "cpu", **SMALL, **asked})
+    return crrl_fast.pretrain(data, out=out, **{"device": "cpu", "quiet": True, **SMALL, **asked})
 
 
 def metrics(run: Path):
@@ -45,14 +45,14 @@ def stop_after(monkeypatch, steps, number=signal.SIGTERM):
     """Send this process a signal while it takes step ``steps``, counted over all stages."""
     taken, step = [], StageLoop._run_epoch
 
-    def counted(self, on_step):
+    def counted(self, on_step, on_skip):
         def count(clips):
             taken.append(clips)
             if len(taken) == steps:
                 signal.raise_signal(number)
             on_step(clips)
 
-        return step(self, count)
+        return step(self, count, on_skip)
 
     monkeypatch.setattr(StageLoop, "_run_epoch", counted)
 

@@ -109,11 +109,11 @@ def test_the_second_signal_stops_at_once(tiny_path, tmp_path, monkeypatch):
         with monkeypatch.context() as patch, pytest.raises(SystemExit):
             step = StageLoop._run_epoch
 
-            def twice(self, on_step):
+            def twice(self, on_step, on_skip):
                 signal.raise_signal(signal.SIGTERM)
                 assert taken == []
                 signal.raise_signal(signal.SIGTERM)
-                return step(self, on_step)
+                return step(self, on_step, on_skip)
 
             patch.setattr(StageLoop, "_run_epoch", twice)
             pretrain(tiny_path, tmp_path / "run")
