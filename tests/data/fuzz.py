@@ -21,6 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from crrl_fast.errors import CrrlError
 from tests.data.fuzz_targets import TARGETS
@@ -90,7 +91,7 @@ def run(names: Sequence[str], numbers: range, keep: Path) -> tuple[dict[str, Cou
 
 def _runs(name: str, sample: Path, numbers: range, folder: Path) -> Iterator[tuple[int, Path, str]]:
     """Yield (number, damaged copy, outcome), from a process that is replaced where it ends."""
-    # The readers, as a test may have changed them, are inherited; nothing has used threads here yet.
+    # The readers, as a test may have changed them, are inherited.
     context = multiprocessing.get_context("fork")
     while numbers:
         ours, theirs = context.Pipe()
@@ -126,6 +127,7 @@ def _work(connection: Connection, name: str, sample: Path, numbers: range, folde
     """Read one damaged copy after the other, each once the parent is done with the one before."""
     from tests.data.mutations import mutate_source
 
+    torch.set_num_threads(1)  # the parent's threads are not inherited, and work would wait for them for ever
     limit = address_space() + MORE_MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
