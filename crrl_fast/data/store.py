@@ -25,6 +25,8 @@ from crrl_fast.data.writer import store_info
 from crrl_fast.errors import ConfigError, DataError
 from crrl_fast.files import replacing
 
+_PREPARE_AGAIN = "prepare it again"
+
 
 @dataclass(frozen=True)
 class Store:
@@ -243,11 +245,11 @@ class Store:
         if not path.is_file():
             raise DataError(f"{path}: no such file")
         try:
-            header = read_tensor_header(path)
+            header = read_tensor_header(path, _PREPARE_AGAIN)
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in header.tensors}
         except (OSError, SafetensorError) as error:
-            raise DataError(f"{path}: not a readable store, or cut short ({error}): prepare it again") from error
+            raise DataError(f"{path}: not a readable store, or cut short ({error}): {_PREPARE_AGAIN}") from error
         info = parse_header(path, header.metadata.get(METADATA_KEY))
         _check_tensors(path, tensors, info)
         return cls(info=info, **tensors)

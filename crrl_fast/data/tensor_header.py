@@ -39,8 +39,12 @@ class TensorHeader:
     metadata: Mapping[str, str]
 
 
-def read_tensor_header(path: Path) -> TensorHeader:
+def read_tensor_header(path: Path, cure: str = "write it again") -> TensorHeader:
     """Read the header of a safetensors file and check it against itself and the size of the file.
+
+    Args:
+        path: of the file.
+        cure: what the message tells the user to do about a damaged file.
 
     Raises:
         DataError: the file cannot be read or is cut short; its header is damaged or larger than limit ``header``; a
@@ -52,14 +56,16 @@ def read_tensor_header(path: Path) -> TensorHeader:
             file.seek(0)
             (length,) = struct.unpack("<Q", file.read(8))
             if length > min(size, limit("header")):
-                cure = "cut short" if length > size else raising("header")
-                raise DataError(f"{path}: announces a header of {length} bytes in a file of {size + 8}: {cure}")
+                why = f"cut short: {cure}" if length > size else raising("header")
+                raise DataError(f"{path}: announces a header of {length} bytes in a file of {size + 8}: {why}")
             text = file.read(length)
         return _parse(text, size - length)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
     except (*MALFORMED, struct.error) as error:
-        raise DataError(f"{path}: not a readable safetensors file, or cut short ({str(error)[:200]})") from error
+        raise DataError(
+            f"{path}: not a readable safetensors file, or cut short ({str(error)[:200]}): {cure}"
+        ) from error
 
 
 def _parse(text: bytes, size: int) -> TensorHeader:
