@@ -4,13 +4,10 @@ import json
 from dataclasses import replace
 
 import pytest
-from torch import nn
 
 from crrl_fast.config import Recipe
-from crrl_fast.data.frame_format import FrameFormat
-from crrl_fast.models import MotionEncoder
-from crrl_fast.run import RunConfig, RunFolder
 from crrl_fast.seeding import seed_everything
+from tests.runs import config_on, untrained_run
 
 RECIPE = Recipe(epochs=2, hidden_size=4, layers=1, lr=0.2)
 
@@ -53,25 +50,12 @@ def make_run(tmp_path):
     """Return a function that makes a run folder on a store, finished and logged, with ``records`` as evaluations."""
 
     def make(store, path, name="run", *, stages=("cml", "inf"), records=None, recipe=RECIPE, split=None, finished=None):
-        config = RunConfig(
-            data=str(path),
-            data_sha256=store.info.sha256,
-            dataset=store.info.dataset,
-            frames=FrameFormat.of(store.info),
-            split=split,
-            stages=stages,
-            recipe_name="paper",
-            recipe=recipe,
-            seed=7,
-            device="cpu",
-            threads=1,
-            versions={"crrl_fast": "0.1.0", "torch": "2.13.0", "commit": None},
+        versions = {"crrl_fast": "0.1.0", "torch": "2.13.0", "commit": None}
+        config = config_on(store, path, recipe, stages, split=split, seed=7, versions=versions)
+        saved = stages if finished is None else finished
+        run = untrained_run(
+            tmp_path / name, config, saved, lambda number: seed_everything(recipe.epochs, saved[number])
         )
-        run = RunFolder.create(tmp_path / name, config)
-        for stage in stages if finished is None else finished:
-            seed_everything(recipe.epochs, stage)
-            encoder = MotionEncoder(config.frames.width, recipe.hidden_size, recipe.layers, recipe.dropout)
-            run.save_stage(stage, nn.ModuleDict({"encoder": encoder}))
         lines = [epoch_record(stage, epoch) for stage in stages for epoch in range(1, recipe.epochs + 1)]
         (run.path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
         write_records(run.path, [evaluation_record()] if records is None else records)
