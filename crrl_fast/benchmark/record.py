@@ -24,6 +24,25 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Record:
+    """What every record begins with.
+
+    Attributes:
+        benchmark: what was measured.
+        device: type of the device.
+        device_name: its model.
+        threads: of torch.
+        versions: of the software.
+    """
+
+    benchmark: str
+    device: str
+    device_name: str
+    threads: int
+    versions: dict[str, str | None]
+
+
+@dataclass(frozen=True)
 class Measurement:
     """One contender of a case."""
 
@@ -54,13 +73,8 @@ class CaseRecord:
 
 
 @dataclass(frozen=True)
-class BenchmarkRecord:
+class BenchmarkRecord(Record):
     """All cases of one run on one device."""
 
-    benchmark: str
-    device: str
-    device_name: str
-    threads: int
     rounds: int
-    versions: dict[str, str | None]
     cases: tuple[CaseRecord, ...]

@@ -45,7 +45,7 @@ def markdown(record: BenchmarkRecord) -> str:
 def _circumstances(record: BenchmarkRecord) -> str:
     rounds = sorted({case.rounds for case in record.cases} or {record.rounds})
     span = f"{rounds[0]}" if len(rounds) == 1 else f"{rounds[0]} to {rounds[-1]}"
-    return circumstances(record.device, record.device_name, record.threads, f"{span} rounds", record.versions)
+    return circumstances(record, f"{span} rounds")
 
 
 def _remarks(record: BenchmarkRecord) -> list[str]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-from crrl_fast.benchmark.record import Spread
+from crrl_fast.benchmark.record import Record, Spread
 
 
 def short(value: float) -> str:
@@ -31,9 +31,8 @@ def markdown_row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def circumstances(
-    device: str, device_name: str, threads: int, how_often: str, versions: Mapping[str, str | None]
-) -> str:
+def circumstances(record: Record, how_often: str) -> str:
     """Where and how a record was taken, in a line."""
-    software = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
-    return f"{device}: {device_name}, {threads} threads, {how_often}; {software}"
+    software = ", ".join(f"{name} {version}" for name, version in record.versions.items() if version)
+    threads = f"{record.threads} thread{'s' if record.threads > 1 else ''}"
+    return f"{record.device}: {record.device_name}, {threads}, {how_often}; {software}"

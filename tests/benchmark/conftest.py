@@ -22,4 +22,4 @@ def record() -> BenchmarkRecord:
         CaseRecord("skeleton_views", "strong", 1e-7, (measurement("ours", 1), yardstick), 30, batch=100, unit="view"),
     )
     versions = {"crrl_fast": "0.1.0", "torch": "2.13.0", "cuda": None}
-    return BenchmarkRecord("ops", "cpu", "Some CPU", 2, 30, versions, cases)
+    return BenchmarkRecord("ops", "cpu", "Some CPU", 2, versions, 30, cases)

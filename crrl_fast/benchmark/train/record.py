@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from crrl_fast.benchmark.record import Spread
+from crrl_fast.benchmark.record import Record, Spread
 
 STOCK, OURS, OURS_BF16 = "stock float32", "ours float32", "ours bf16"
 """The contenders, in the order in which records list them."""
@@ -155,34 +155,33 @@ class GrowthRecord:
 
 
 @dataclass(frozen=True)
-class TrainRecord:
-    """A whole run.
+class StepsRecord(Record):
+    """What records of training steps begin with.
 
     Attributes:
-        benchmark: ``train``.
-        device: type of the device.
-        device_name: its model.
-        threads: of torch.
         rounds: timed rounds of each stage.
-        steps: steps of each contender in a round.
+        steps: steps in a round.
         seed: of weights, batches and generated clips.
-        versions: of the software.
         recipe: the recipe's fields.
+    """
+
+    rounds: int
+    steps: int
+    seed: int
+    recipe: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainRecord(StepsRecord):
+    """A whole run; the steps of a round are those of each contender.
+
+    Attributes:
         gemm_flops: by ``float32`` and ``bfloat16``, operations per second of a large ``torch.mm``.
         curves: of every stage, on the first data set.
         data: of every data set; empty where a curve disagrees.
         growth: by size; empty where it was not asked for.
     """
 
-    benchmark: str
-    device: str
-    device_name: str
-    threads: int
-    rounds: int
-    steps: int
-    seed: int
-    versions: dict[str, str | None]
-    recipe: dict[str, Any]
     gemm_flops: dict[str, Spread]
     curves: tuple[CurveRecord, ...]
     data: tuple[DataRecord, ...]

@@ -12,7 +12,7 @@ from rich.text import Text
 from crrl_fast.benchmark.memory import EXTRA_MEMORY
 from crrl_fast.benchmark.text import byte_size, circumstances, markdown_row, short, with_spread
 from crrl_fast.benchmark.train import agreement, pipeline
-from crrl_fast.benchmark.train.record import CurveRecord, DataRecord, GrowthRecord, TrainRecord
+from crrl_fast.benchmark.train.record import CurveRecord, DataRecord, GrowthRecord, StepsRecord, TrainRecord
 
 Row = tuple[str, ...]
 
@@ -43,15 +43,20 @@ class Sheet:
 def render(record: TrainRecord) -> RenderableType:
     """Lay the record out for a terminal."""
     tables = map(sheet_table, _sheets(record))
-    return Group(Text(_circumstances(record)), *tables, *map(Text, _remarks(record)))
+    return Group(Text(steps_taken(record)), *tables, *map(Text, _remarks(record)))
 
 
 def markdown(record: TrainRecord) -> str:
     """Return the record as Markdown."""
-    lines = [_circumstances(record), ""]
+    lines = [steps_taken(record), ""]
     for sheet in _sheets(record):
         lines += [*sheet_lines(sheet), ""]
     return "\n".join([*lines, *(f"- {remark}" for remark in _remarks(record))]) + "\n"
+
+
+def steps_taken(record: StepsRecord) -> str:
+    """Where and how a record of training steps was taken, in a line."""
+    return circumstances(record, f"{record.rounds} rounds of {record.steps} steps")
 
 
 def sheet_table(sheet: Sheet) -> Table:
@@ -82,11 +87,6 @@ def disagreement(curve: CurveRecord) -> str:
         f"{curve.stock[step - 1]:.9g}, {curve.difference[step - 1]:.2g} of it apart, where rounding explains "
         f"{curve.tolerance[step - 1]:.2g}: they do not train alike, so nothing was timed"
     )
-
-
-def _circumstances(record: TrainRecord) -> str:
-    how_often = f"{record.rounds} rounds of {record.steps} steps"
-    return circumstances(record.device, record.device_name, record.threads, how_often, record.versions)
 
 
 def _sheets(record: TrainRecord) -> Iterator[Sheet]:

@@ -18,9 +18,10 @@ from rich.text import Text
 
 from crrl_fast.benchmark.ops import device_name
 from crrl_fast.benchmark.record import Spread
-from crrl_fast.benchmark.text import circumstances, with_spread
+from crrl_fast.benchmark.text import with_spread
 from crrl_fast.benchmark.train.plan import Plan
-from crrl_fast.benchmark.train.render import Section, Sheet, sheet_lines, sheet_table
+from crrl_fast.benchmark.train.record import StepsRecord
+from crrl_fast.benchmark.train.render import Section, Sheet, sheet_lines, sheet_table, steps_taken
 from crrl_fast.benchmark.train.workload import default_data, open_store, workload
 from crrl_fast.errors import ConfigError, TrainingError
 from crrl_fast.versions import software_versions
@@ -54,18 +55,9 @@ class ProcessesRecord:
 
 
 @dataclass(frozen=True)
-class ScalingRecord:
-    """A run of ``crrl-fast bench train --processes``."""
+class ScalingRecord(StepsRecord):
+    """A run of ``crrl-fast bench train --processes``; threads are those of each process."""
 
-    benchmark: str
-    device: str
-    device_name: str
-    threads: int
-    rounds: int
-    steps: int
-    seed: int
-    versions: dict[str, str | None]
-    recipe: dict[str, object]
     data: str
     stages: tuple[str, ...]
     processes: tuple[ProcessesRecord, ...]
@@ -124,12 +116,12 @@ def run_scaling_benchmark(
 
 def render(record: ScalingRecord) -> RenderableType:
     """Lay the record out for a terminal."""
-    return Group(Text(_circumstances(record)), sheet_table(_sheet(record)), Text(HOW))
+    return Group(Text(steps_taken(record)), sheet_table(_sheet(record)), Text(HOW))
 
 
 def markdown(record: ScalingRecord) -> str:
     """Return the record as Markdown."""
-    return "\n".join([_circumstances(record), "", *sheet_lines(_sheet(record)), "", f"- {HOW}"]) + "\n"
+    return "\n".join([steps_taken(record), "", *sheet_lines(_sheet(record)), "", f"- {HOW}"]) + "\n"
 
 
 def _record(count: int, rates: list[float], fewest: list[float], least: int) -> ProcessesRecord:
@@ -140,11 +132,6 @@ def _record(count: int, rates: list[float], fewest: list[float], least: int) -> 
         Spread.of(each),
         Spread.of([one / (other / least) for one, other in zip(each, fewest, strict=True)]),
     )
-
-
-def _circumstances(record: ScalingRecord) -> str:
-    how_often = f"{record.rounds} rounds of {record.steps} steps"
-    return circumstances(record.device, record.device_name, record.threads, how_often, record.versions)
 
 
 def _sheet(record: ScalingRecord) -> Sheet:
