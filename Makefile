@@ -8,13 +8,16 @@ DEMO_FLAGS ?= --set epochs=18 --set lr=0.1 --set max_frames=30
 TEST_FLAGS ?=
 FUZZ ?= 10000
 FULL ?=
+EPOCHS ?= 500
+DEVICE ?= cpu
+SOAK_FLAGS ?= --set lr=0.1 --set max_frames=30
 
 BIN := .venv/bin
 DEMO_RUN := runs/demo-$(shell date +%Y%m%d-%H%M%S)
 BUILD_INPUTS := $(wildcard csrc/*) CMakeLists.txt setup.py pyproject.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz sanitize lint format bench gpu-check gpu-sanitize clean
+.PHONY: help install demo test fuzz soak sanitize lint format bench gpu-check gpu-sanitize clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /  \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -46,6 +49,11 @@ test: install  ## run the test suite
 
 fuzz: install  ## feed damaged files to whatever reads files: FUZZ=10000 mutations, failures are kept in fuzz-failures/
 	CRRL_EXT=required $(BIN)/python -m tests.data.fuzz --mutations $(FUZZ)
+
+# The packages of .venv are those that train, as a user's would; DEVICE=cuda needs a torch there that can use a GPU.
+soak: install  ## train long and watch memory, files and speed: EPOCHS=500 of both stages together, DEVICE=cpu
+	CRRL_EXT=required $(BIN)/python bench/soak.py --epochs $(EPOCHS) --device $(DEVICE) $(SOAK_FLAGS) --json \
+	  $(RESULTS)/soak-$(DEVICE).json --markdown $(RESULTS)/soak-$(DEVICE).md --plot $(RESULTS)/soak-$(DEVICE).png
 
 # The package with a sanitized extension lies apart in build/sanitize. libstdc++ is loaded with libasan, which otherwise
 # does not see torch's exceptions; leaks are Python's and torch's to the end of the process, so they are not looked for.
@@ -94,6 +102,10 @@ gpu-check:  ## with a GPU: build, test and measure with python3's own packages; 
 	    --json $(RESULTS)/$$what-cuda.json --markdown $(RESULTS)/$$what-cuda.md $$($(PYTHON) -c "import \
 	    importlib.util as u; print('--plot $(RESULTS)/$$what-cuda.png' if u.find_spec('matplotlib') else '')") || exit 1; \
 	done
+	CRRL_EXT=required PYTHONPATH=$(CURDIR) $(PYTHON) bench/determinism.py --device cuda --steps 20 --rounds 10 \
+	  --json $(RESULTS)/determinism-cuda.json --markdown $(RESULTS)/determinism-cuda.md
+	CRRL_EXT=required PYTHONPATH=$(CURDIR) $(PYTHON) bench/checkpoints.py --device cuda \
+	  --json $(RESULTS)/checkpoints-cuda.json --markdown $(RESULTS)/checkpoints-cuda.md
 
 # Without torch's cache every tensor is an allocation of its own, whose bounds memcheck knows.
 gpu-sanitize:  ## with a GPU: the kernels of a few tests under compute-sanitizer, an extension built by gpu-check

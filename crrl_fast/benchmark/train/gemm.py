@@ -15,11 +15,17 @@ DTYPES = (torch.float32, torch.bfloat16)
 
 
 class GemmRate:
-    """A ``torch.mm`` of large square matrices, timed whenever it is called."""
+    """A ``torch.mm`` of square matrices, timed whenever it is called.
 
-    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+    Args:
+        dtype: of the matrices.
+        device: where they are.
+        side: of the matrices; default: large ones, see ``SIDE``.
+    """
+
+    def __init__(self, dtype: torch.dtype, device: torch.device, side: int | None = None) -> None:
         self._device = device
-        side = SIDE[device.type]
+        side = SIDE[device.type] if side is None else side
         self._left, self._right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
         self._out = torch.empty_like(self._left)
         self()  # the first call sets the library up
