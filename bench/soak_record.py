@@ -7,7 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from soak_verdicts import BROKEN, KEPT, UNDECIDED, Blocks, Change, Verdict, judge_count, judge_drift, judge_memory
+from soak_verdicts import (
+    BROKEN,
+    KEPT,
+    UNDECIDED,
+    Blocks,
+    Change,
+    Verdict,
+    judge_count,
+    judge_drift,
+    judge_memory,
+    most_of_blocks,
+)
 from soak_worker import Sample
 
 from crrl_fast.benchmark.record import Record
@@ -25,12 +36,15 @@ ACROSS = "across stages"
 COLUMNS = ("after warm-up", "first fifth", "last fifth", "change", "trend (95 %)", "verdict")
 
 REMARKS = (
-    "a sample after each epoch; the median of each fifth, and in brackets p10 to p90",
+    "a sample after each epoch; a block is the epochs from one probe to the next, so that each holds the same work; "
+    "the median of each fifth of the blocks, and in brackets p10 to p90",
+    "memory: the most of each block, for what a checkpoint takes is given back to the system at once or an epoch later",
     "change: median of the last fifth over that of the first; trend: Theil-Sen slope over the whole, as a part of the "
     "median, and in brackets its 95 percent interval; what is further from 0 is judged, of memory the larger",
     "limits: memory grows by less than 1 %, open files and threads do not grow, clips a second change by less than 5 %",
-    "clips a second, all: block by block, probes, log and checkpoints included; steps alone: as metrics.jsonl has it; "
-    "where the former change more, they are judged beside a torch.mm timed after each epoch: what the machine gave",
+    "clips a second, all: of each block, probes, log and checkpoints included; steps alone: of each epoch, as "
+    "metrics.jsonl has it; where the former change more, they are judged beside a torch.mm timed after each epoch: "
+    "what the machine gave",
 )
 
 
@@ -97,7 +111,8 @@ def judge_stage(stage: str, samples: Sequence[Sample], warm_up: int, block: int)
     settled = samples[warm_up:]
     blocks = Blocks.of(samples[warm_up - 1 :], block)
     memory = {**JUDGED, **SHOWN, **({} if not settled[-1].cuda_reserved else ON_GPU)}
-    changes = {name: Change.of([getattr(sample, name) for sample in settled]) for name in memory}
+    held = {name: [getattr(sample, name) for sample in settled] for name in memory}
+    changes = {name: Change.of(most_of_blocks(values, block)) for name, values in held.items()}
     changes["all"] = Change.of(blocks.rates)
     changes["steps"] = Change.of([sample.clips_per_second for sample in settled])
     changes["machine"] = Change.of(blocks.machine)

@@ -154,6 +154,11 @@ class Blocks:
         return cls(tuple(rates), tuple(machine))
 
 
+def most_of_blocks(values: Sequence[int], size: int) -> list[int]:
+    """Return the largest of each ``size`` successive values; what is left of a whole block is left out."""
+    return [max(values[start : start + size]) for start in range(0, len(values) - size + 1, size)]
+
+
 def _slopes(values: Numbers) -> Numbers:
     """Return the median slope between all pairs, and the lower and upper end of its interval."""
     count = len(values)
