@@ -6,7 +6,8 @@ RESULTS ?= bench/results
 # Sized so that pretraining takes under two minutes on two cores.
 DEMO_FLAGS ?= --set epochs=18 --set lr=0.1 --set max_frames=30
 TEST_FLAGS ?=
-FUZZ ?= 10000
+JOBS ?= auto
+FUZZ ?= 1000
 FULL ?=
 
 BIN := .venv/bin
@@ -41,11 +42,14 @@ demo: install  ## pretrain, evaluate and report on the embedded data set
 	$(BIN)/crrl-fast report $(DEMO_RUN)
 	@echo "run folder: $(DEMO_RUN); open $(DEMO_RUN)/report.html in a browser"
 
-test: install  ## run the test suite
-	CRRL_EXT=required $(BIN)/python -m pytest $(TEST_FLAGS)
+# A process for each core, and in each of them one thread: small tests gain nothing from more.
+PARALLEL = OMP_NUM_THREADS=1 $(BIN)/python -P -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal
 
-fuzz: install  ## feed damaged files to whatever reads files: FUZZ=10000 mutations, failures are kept in fuzz-failures/
-	CRRL_EXT=required $(BIN)/python -m tests.data.fuzz --mutations $(FUZZ)
+test: install  ## run the test suite, with a process for each core: JOBS=auto
+	CRRL_EXT=required $(PARALLEL) $(TEST_FLAGS)
+
+fuzz: install  ## feed damaged files to whatever reads files: FUZZ=1000 for each kind, kept in fuzz-failures/ if they fail
+	CRRL_EXT=required CRRL_FUZZ=$(FUZZ) $(PARALLEL) --hypothesis-profile fuzz tests/fuzz
 
 # The package with a sanitized extension lies apart in build/sanitize. libstdc++ is loaded with libasan, which otherwise
 # does not see torch's exceptions; leaks are Python's and torch's to the end of the process, so they are not looked for.
@@ -55,11 +59,12 @@ SANITIZE_SOME := -k "not opcheck and not compile and not graph and not low_preci
   and not walk and not plan and not online_softmax and not differentiable"
 sanitize: install  ## run the op tests on an extension with AddressSanitizer and UBSan; FULL=1: all of them
 	CRRL_SANITIZE=1 $(BIN)/python setup.py -q build --build-base build/sanitize --build-lib $(SANITIZED)
-	export PYTHONPATH=$(CURDIR)/$(SANITIZED):$(CURDIR) CRRL_EXT=required ASAN_OPTIONS=detect_leaks=0 \
-	  UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so) \
+	export PYTHONSAFEPATH=1 PYTHONPATH=$(CURDIR)/$(SANITIZED):$(CURDIR) CRRL_EXT=required \
+	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	  LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so) \
 	  $$($${CXX:-g++} -print-file-name=libstdc++.so)"; \
 	$(BIN)/python -P -c "from crrl_fast import _C; print(_C.__file__); assert '/$(SANITIZED)/' in _C.__file__" && \
-	$(BIN)/python -P -m pytest -o pythonpath="$(SANITIZED) . bench" $(TEST_FLAGS) $(if $(FULL),,$(SANITIZE_SOME)) \
+	$(PARALLEL) --max-worker-restart 0 -o pythonpath="$(SANITIZED) . bench" $(TEST_FLAGS) $(if $(FULL),,$(SANITIZE_SOME)) \
 	  tests/ops tests/reference tests/models tests/data/test_ntu.py tests/data/test_ntu_skeleton_walk.py
 
 lint: install  ## check style, types and C++ format
