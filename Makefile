@@ -43,7 +43,7 @@ demo: install  ## pretrain, evaluate and report on the embedded data set
 	@echo "run folder: $(DEMO_RUN); open $(DEMO_RUN)/report.html in a browser"
 
 # A process for each core, and in each of them one thread: small tests gain nothing from more.
-PARALLEL = OMP_NUM_THREADS=1 $(BIN)/python -P -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal
+PARALLEL = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --maxprocesses 8 --dist worksteal
 
 test: install  ## run the test suite, with a process for each core: JOBS=auto
 	CRRL_EXT=required $(PARALLEL) $(TEST_FLAGS)
@@ -64,7 +64,7 @@ sanitize: install  ## run the op tests on an extension with AddressSanitizer and
 	  LD_PRELOAD="$$($${CXX:-g++} -print-file-name=libasan.so) \
 	  $$($${CXX:-g++} -print-file-name=libstdc++.so)"; \
 	$(BIN)/python -P -c "from crrl_fast import _C; print(_C.__file__); assert '/$(SANITIZED)/' in _C.__file__" && \
-	$(PARALLEL) --max-worker-restart 0 -o pythonpath="$(SANITIZED) . bench" $(TEST_FLAGS) $(if $(FULL),,$(SANITIZE_SOME)) \
+	$(PARALLEL) --max-worker-restart 0 --capture sys -o pythonpath="$(SANITIZED) . bench" $(TEST_FLAGS) $(if $(FULL),,$(SANITIZE_SOME)) \
 	  tests/ops tests/reference tests/models tests/data/test_ntu.py tests/data/test_ntu_skeleton_walk.py
 
 lint: install  ## check style, types and C++ format
