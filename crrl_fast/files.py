@@ -9,8 +9,9 @@ import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import save
@@ -85,7 +86,7 @@ def write_json(path: Path, values: Mapping[str, Any], *, durable: bool = False) 
     write_text(path, json.dumps(values, indent=2) + "\n", durable=durable)
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a file for reading; what is no regular file, and might block or never end, is refused.
 
     Raises:
@@ -155,7 +156,7 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _check_size(path: Path, file: BinaryIO, most: str) -> int:
+def _check_size(path: Path, file: BufferedReader, most: str) -> int:
     size = os.fstat(file.fileno()).st_size
     if size > limit(most):
         raise DataError(f"{path}: has {size} bytes, too large for {_KINDS[most]}; {raising(most)}")
