@@ -9,8 +9,9 @@ import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import save
@@ -19,7 +20,13 @@ from torch import Tensor
 from crrl_fast.errors import CrrlError, DataError
 from crrl_fast.limits import limit, raising
 
-_KINDS = {"clip": "a clip", "labels": "a table of labels", "record": "a record of a run", "toml": "a recipe or layout"}
+_KINDS = {
+    "checkpoint": "a checkpoint",
+    "clip": "a clip",
+    "labels": "a table of labels",
+    "record": "a record of a run",
+    "toml": "a recipe or layout",
+}
 _MOST_DOTS = 2048
 FOLLOW_LINKS = "CRRL_FOLLOW_LINKS"
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
@@ -43,6 +50,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            temporary.unlink(missing_ok=True)  # a link there would lead out of the folder; nobody else has this name
             yield temporary
             if durable:
                 _synchronise(temporary)
@@ -78,7 +86,7 @@ def write_json(path: Path, values: Mapping[str, Any], *, durable: bool = False) 
     write_text(path, json.dumps(values, indent=2) + "\n", durable=durable)
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open a file for reading; what is no regular file, and might block or never end, is refused.
 
     Raises:
@@ -100,10 +108,7 @@ def read_limited(path: Path, most: str) -> bytes:
         DataError: it is larger.
     """
     with open_regular(path) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size > limit(most):
-            raise DataError(f"{path}: has {size} bytes, too large for {_KINDS[most]}; {raising(most)}")
-        return file.read(size)
+        return file.read(_check_size(path, file, most))
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -140,13 +145,22 @@ def check_link(path: Path, folder: Path) -> None:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal.
+    """Return the SHA-256, in hexadecimal, of a file no larger than limit ``checkpoint``.
 
     Raises:
         OSError: it cannot be read.
+        DataError: it is larger.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
+        _check_size(path, file, "checkpoint")
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_size(path: Path, file: BufferedReader, most: str) -> int:
+    size = os.fstat(file.fileno()).st_size
+    if size > limit(most):
+        raise DataError(f"{path}: has {size} bytes, too large for {_KINDS[most]}; {raising(most)}")
+    return size
 
 
 def _synchronise(path: Path) -> None:

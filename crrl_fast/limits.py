@@ -21,6 +21,7 @@ DEFAULTS = {
     "directory": 32 << 20,
     "array": 16 << 30,
     "encoder": 4 << 30,
+    "checkpoint": 32 << 30,
     "ratio": 300,
     "objects": 30_000_000,
 }
@@ -28,7 +29,8 @@ DEFAULTS = {
 
 ``clip``: one clip's file, also unpacked from an archive. ``labels``: a table of labels. ``record``: one JSON file of a
 run folder. ``toml``: a recipe or a joint layout. ``header``: that of a safetensors file. ``directory``: that of a zip
-archive. ``array``: an array that is unpacked as a whole. ``encoder``: weights. ``ratio``: how many times its size an
+archive. ``array``: an array that is unpacked as a whole. ``encoder``: weights. ``checkpoint``: one
+file of a checkpoint. ``ratio``: how many times its size an
 archive may unpack to. ``objects``: instructions of a pickle.
 """
 

@@ -45,7 +45,7 @@ def folder_lock(folder: Path) -> Iterator[None]:
 def _acquire(path: Path) -> int:
     """Return the descriptor of the locked file."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -18,6 +19,7 @@ def package_version() -> str:
         return "unknown"
 
 
+@cache
 def git_commit() -> str | None:
     """Return the commit of the source tree that crrl-fast runs from, ``-dirty`` if changed; None outside a checkout."""
     tree = Path(__file__).parent.parent

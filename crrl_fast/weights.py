@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from crrl_fast.data.tensor_header import TensorHeader, read_tensor_header
@@ -29,6 +30,16 @@ def build_checked(where: Path, build: Callable[[], Module]) -> Module:
     """
     _empty(where, build)
     return build()
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """Return all tensors of a safetensors file, on the CPU; they take as much memory as the file.
+
+    Raises:
+        DataError: the file cannot be read, or is damaged; so too SafetensorError.
+    """
+    read_tensor_header(path)
+    return load_file(path)
 
 
 def load_weights(path: Path, build: Callable[[], Module], prefix: str) -> Module:

@@ -13,6 +13,7 @@ from crrl_fast import cli
 from crrl_fast.cli.common import console
 from crrl_fast.data.info import Split
 from crrl_fast.data.store import Store
+from tests import property_based  # noqa: F401 - before a profile of its can be asked for
 
 REAL_DATA = Path(os.environ.get("CRRL_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -1,17 +1,7 @@
-"""What the package reads of strangers, and a process in which reading it has bounded memory and time."""
+"""What the package reads of strangers."""
 
-import multiprocessing
-import os
-import re
-import resource
 from collections.abc import Callable
 from pathlib import Path
-
-MORE_MEMORY = 1 << 30
-"""Bytes of address space that reading may take beyond what Python and its libraries have."""
-
-SECONDS = 30
-"""Far more than any reading takes; a machine that tests are run on may be busy."""
 
 
 def read_clips(path: Path) -> None:
@@ -67,6 +57,13 @@ def read_records(path: Path) -> None:
     read_evaluations(path / "eval")
 
 
+def resume_run(path: Path) -> None:
+    """Go on with a run from its newest usable checkpoint, to its end."""
+    import crrl_fast
+
+    crrl_fast.pretrain(resume=path, device="cpu", quiet=True)
+
+
 def read_recipe(path: Path) -> None:
     """Read a recipe as ``--config`` does."""
     from crrl_fast.config import Recipe, load_toml
@@ -96,75 +93,9 @@ READINGS: dict[str, Callable[[Path], None]] = {
     "run": read_run,
     "report": read_report,
     "records": read_records,
+    "resume": resume_run,
     "recipe": read_recipe,
     "layout": read_layout,
     "labels": read_label_table,
 }
 """Every kind of file that comes from elsewhere, and how it is read. Tests and fuzzing go through this list."""
-
-
-class BoundedReader:
-    """A process of its own that reads under limits, and is replaced where it ends."""
-
-    def __init__(self) -> None:
-        self._start()
-
-    def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True)
-        self._process.start()
-        theirs.close()
-        self._pipe.recv()
-
-    def read(self, kind: str, path: Path, **environment: str) -> tuple[str, str]:
-        """Return how reading ended: ``read``, ``refused``, or anything else that it should not, and a message."""
-        self._pipe.send((kind, path, environment))
-        try:
-            if self._pipe.poll(SECONDS):
-                return self._pipe.recv()
-            ended = "hung", f"for {SECONDS} s"
-        except (EOFError, ConnectionResetError):
-            self._process.join()
-            ended = "died", f"with code {self._process.exitcode}"
-        self.close()
-        self._start()
-        return ended
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.join()
-
-
-def address_space() -> int:
-    """Return the bytes that this process has mapped."""
-    match = re.search(r"VmSize:\s*(\d+) kB", Path("/proc/self/status").read_text())
-    assert match is not None
-    return int(match[1]) * 1024
-
-
-def _serve(pipe) -> None:
-    import torch
-
-    import crrl_fast.embedding
-    import crrl_fast.report.build  # noqa: F401
-    from crrl_fast.errors import CrrlError
-
-    torch.set_num_threads(1)
-    limit = address_space() + MORE_MEMORY
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    pipe.send("ready")
-    while True:
-        kind, path, environment = pipe.recv()
-        os.environ.update(environment)
-        try:
-            READINGS[kind](path)
-            pipe.send(("read", ""))
-        except CrrlError as error:
-            pipe.send(("refused", str(error)))
-        except BaseException as error:
-            pipe.send((type(error).__name__, str(error)))
-        for name in environment:
-            del os.environ[name]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -9,6 +10,12 @@ import pytest
 try:
     from hypothesis import HealthCheck, given, settings
     from hypothesis import strategies as st
+
+    # Tests draw the same examples every time and remember none; fuzzing draws others, until it has had enough.
+    _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]}
+    settings.register_profile("test", max_examples=30, derandomize=True, database=None, **_COMMON)
+    settings.register_profile("fuzz", max_examples=int(os.environ.get("CRRL_FUZZ", "1000")), print_blob=True, **_COMMON)
+    settings.load_profile("test")
 except ImportError:
 
     class _Anything:

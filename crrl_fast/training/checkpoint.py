@@ -24,19 +24,19 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
-from crrl_fast.errors import CheckpointError, CrrlError
-from crrl_fast.files import file_digest, replacing, write_text, write_weights
+from crrl_fast.errors import CheckpointError, CrrlError, DataError, shortened
+from crrl_fast.files import MALFORMED, file_digest, read_limited, replacing, write_text, write_weights
 from crrl_fast.training.state import StageState
+from crrl_fast.weights import load_tensors
 
 FOLDER = "checkpoints"
 
 _TENSORS, _VALUES, _HASHES = ".safetensors", ".pt", ".sha256"
-_PATTERN = re.compile(r"(\d{6,})-[a-z]+-e\d{3,}-s\d{5,}")
+_STAGE = re.compile("[a-z]+")
+_PATTERN = re.compile(rf"(\d{{6,}})-{_STAGE.pattern}-e\d{{3,}}-s\d{{5,}}")
 _FORMAT = 1
 _MAX_VALUES = 64 << 20
-_MAX_HASHES = 4096
 # What a flat dictionary of numbers and texts is pickled with. None of them calls or names anything, or nests.
 _INSTRUCTIONS = frozenset(
     (
@@ -158,7 +158,7 @@ def remove_leftovers(run: Path) -> None:
 def read_checkpoint(hashes: Path) -> Checkpoint:
     """Read a checkpoint from the path of its hashes.
 
-    Nothing in the files is executed, and no more is allocated than a small multiple of their sizes.
+    Nothing in the files is executed, and no more is allocated than a small multiple of their sizes, which are limited.
 
     Raises:
         CheckpointError: a part is missing, truncated or altered, or is no part of a checkpoint.
@@ -166,14 +166,16 @@ def read_checkpoint(hashes: Path) -> Checkpoint:
     try:
         _verify(hashes)
         values = _read_values(hashes.with_suffix(_VALUES))
-        tensors = load_file(hashes.with_suffix(_TENSORS))
+        tensors = load_tensors(hashes.with_suffix(_TENSORS))
         config, finished = json.loads(values["config"]), json.loads(values["finished"])
     except OSError as error:
-        raise CheckpointError(f"{hashes}: cannot be read ({error.filename}: {error.strerror})") from error
-    except (SafetensorError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{hashes}: not a usable checkpoint ({error})") from error
+        raise CheckpointError(f"{error.filename or hashes}: cannot be read ({error.strerror})") from error
+    except (SafetensorError, DataError, *MALFORMED) as error:
+        raise CheckpointError(f"{hashes}: not a usable checkpoint ({shortened(str(error), 500)})") from error
     if not (isinstance(config, dict) and isinstance(finished, dict)):
         raise CheckpointError(f"{hashes}: not a usable checkpoint (its config is none)")
+    if not all(map(_STAGE.fullmatch, (values["stage"], *finished))):
+        raise CheckpointError(f"{hashes}: not a usable checkpoint (its stages are none)")
     losses = tuple(filter(None, values["losses"].split(",")))
     state = StageState(values["epoch"], values["step"], values["seconds"], values["lr"], losses, tensors)
     return Checkpoint(values["stage"], state, config, finished, values["metrics"])
@@ -187,9 +189,7 @@ def _serialised(values: dict[str, Any]) -> bytes:
 
 
 def _verify(hashes: Path) -> None:
-    if hashes.stat().st_size > _MAX_HASHES:
-        raise CheckpointError(f"{hashes}: not the hashes of a checkpoint")
-    lines = [line.partition("  ") for line in hashes.read_text().splitlines()]
+    lines = [line.partition("  ") for line in read_limited(hashes, "record").decode().splitlines()]
     recorded = {name: digest for digest, _, name in lines}
     parts = [hashes.with_suffix(suffix) for suffix in (_TENSORS, _VALUES)]
     if recorded.keys() != {part.name for part in parts}:

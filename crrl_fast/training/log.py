@@ -113,7 +113,7 @@ class _EventFile:
 
 def _parse(path: Path, text: str) -> list[dict[str, Any]]:
     try:
-        records = [json.loads(line) for line in text.splitlines()]
+        records = [json.loads(line) for line in text.encode().splitlines()]
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: what a checkpoint says it held is no log ({error})") from error
     if not all(map(_is_record, records)):
@@ -122,7 +122,13 @@ def _parse(path: Path, text: str) -> list[dict[str, Any]]:
 
 
 def _is_record(record: object) -> bool:
+    """Return whether TensorBoard, too, takes its numbers and names."""
     if not isinstance(record, dict) or not isinstance(record.get("stage"), str):
         return False
-    numbers = [value for name, value in record.items() if name != "stage"]
-    return "epoch" in record and all(isinstance(value, int | float) for value in numbers)
+    epoch, numbers = record.get("epoch"), [value for name, value in record.items() if name != "stage"]
+    return (
+        type(epoch) is int
+        and 0 <= epoch < 1 << 31
+        and all(isinstance(value, float) or (isinstance(value, int) and abs(value) < 1 << 63) for value in numbers)
+        and f"{record['stage']}{''.join(record)}".isprintable()
+    )

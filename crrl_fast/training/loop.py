@@ -167,7 +167,7 @@ class StageLoop:
                 if not losses or any(values.shape != (self._done,) for values in losses.values()):
                     raise KeyError(f"it has not one loss for each of {self._done} steps")
                 self._step.load_losses(losses)
-        except (KeyError, RuntimeError) as error:
+        except (KeyError, RuntimeError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise CheckpointError(f"stage {self.name}: the checkpoint does not fit ({reason})") from error
         self._epoch = state.epoch

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from rich.console import Console
 from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from crrl_fast.config import Recipe
 from crrl_fast.data.batches import ResidentClips, resident_split
@@ -19,7 +18,7 @@ from crrl_fast.data.catalog import open_data
 from crrl_fast.data.frame_format import FrameFormat
 from crrl_fast.data.store import Store
 from crrl_fast.determinism import deterministic_algorithms
-from crrl_fast.errors import CheckpointError, ConfigError
+from crrl_fast.errors import CheckpointError, ConfigError, DataError
 from crrl_fast.evaluation.features import FeatureSet, extract_features
 from crrl_fast.evaluation.knn import nearest_neighbour_accuracy
 from crrl_fast.files import file_digest
@@ -38,6 +37,7 @@ from crrl_fast.training.stages import ContrastiveMotionLearner, InformationFuser
 from crrl_fast.training.state import StageState
 from crrl_fast.training.stopping import Interruption, StopSignals
 from crrl_fast.versions import software_versions
+from crrl_fast.weights import load_tensors
 
 MAX_SKIPPED = 10
 """Steps of an epoch that may be skipped because their loss or gradient is not finite, where that is asked for."""
@@ -163,7 +163,10 @@ class _Pretraining:
                 batches = min(checkpoint.state.step * self._recipe.batch_size, len(self._train))
                 display.skip(first * epochs + checkpoint.state.epoch - 1, batches)
             for stage in stages[first:]:
-                self._train_stage(stage, checkpoint if checkpoint and stage == checkpoint.stage else None)
+                try:
+                    self._train_stage(stage, checkpoint if checkpoint and stage == checkpoint.stage else None)
+                except CheckpointError as error:
+                    raise CheckpointError(f"{self._run.path}: {error}") from error
 
     def _train_stage(self, stage: str, checkpoint: Checkpoint | None) -> None:
         generator = seed_everything(self._request.seed, stage)
@@ -221,8 +224,8 @@ class _Pretraining:
         try:
             self._finished[stage] = file_digest(file)
             if stage == "cml" and "inf" in self._request.stages:  # the only one that a later stage learns from
-                self._build_stage(stage).load_state_dict(load_file(file))
-        except (OSError, SafetensorError, RuntimeError) as error:
+                self._build_stage(stage).load_state_dict(load_tensors(file))
+        except (OSError, SafetensorError, DataError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise CheckpointError(f"{file}: not usable, and later stages need it ({reason})") from error
 

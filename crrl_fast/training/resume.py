@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 from crrl_fast.data.store import Store
-from crrl_fast.errors import CheckpointError, ConfigError
+from crrl_fast.errors import CheckpointError, ConfigError, DataError
 from crrl_fast.files import file_digest
 from crrl_fast.run import RunConfig, RunFolder
 from crrl_fast.training.checkpoint import Checkpoint, checkpoints_in, read_checkpoint
@@ -95,6 +95,8 @@ def _check_finished(run: RunFolder, checkpoint: Checkpoint) -> None:
                 raise CheckpointError(f"{file}: altered since the checkpoints after it were written")
         except OSError as error:
             raise CheckpointError(f"{file}: cannot be read ({error.strerror})") from error
+        except DataError as error:
+            raise CheckpointError(str(error)) from error
 
 
 def _deciding(record: dict[str, object], first_split: str | None) -> dict[str, object]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from crrl_fast.config import Recipe
 from crrl_fast.data.batches import ResidentClips
+from crrl_fast.errors import CheckpointError, shown
 from crrl_fast.training.distributed import ALONE, Ranks
 
 
@@ -146,5 +147,7 @@ class TrainingStep:
         if not self._names:
             self._names = names
             self._losses = self._losses.new_zeros(self._steps, len(names))
+        elif names != self._names:
+            raise CheckpointError(f"its checkpoint has losses {shown(self._names)}, where the stage has {names}")
         self._losses.index_copy_(0, self._row, row[None])
         self._row += 1

@@ -1,16 +1,13 @@
-"""Writes clips in the layouts of PKU-MMD, CMU mocap and people's own skeletons, and damages what was written."""
+"""Writes clips in the layouts of PKU-MMD, CMU mocap and people's own skeletons."""
 
 import csv
 import json
-import tracemalloc
 import zipfile
 
 import numpy as np
 
 from crrl_fast.data.layouts import CMU31
 from crrl_fast.data.readers import READERS, Request
-from crrl_fast.errors import DataError
-from tests.data.mutations import mutate_file
 
 # A figure at rest in CMU's manner: direction, length, axes and degrees of freedom that are not those of any file.
 CMU_DOF = dict.fromkeys(CMU31.joints[1:], "rx ry rz") | {
@@ -121,39 +118,6 @@ def read_clips(reader, source, **request):
     """Return the recording of a source and its clips."""
     recording = READERS[reader].read(Request(source, request.pop("dataset", "own"), **request))
     return recording, list(recording.clips)
-
-
-def survive_mutations(reader, files, seeds, **request):
-    """Damage one of ``files`` for each seed and read their folder: it must end in clips or in DataError.
-
-    Returns how many readings ended in clips alone, with problems and in an error for all, and the peak of memory.
-    """
-    outcomes = {"clips": 0, "problems": 0, "error": 0}
-    source = request.pop("source")
-    contents = {path: path.read_bytes() for path in files}
-    tracemalloc.start()
-    for seed in seeds:
-        rng = np.random.default_rng(seed)
-        path = files[int(rng.integers(len(files)))]
-        path.write_bytes(mutate_file(path.name, contents[path], rng))
-        problems = []
-        try:
-            READERS[reader].recognise(source)
-            recording = READERS[reader].read(Request(source, "own", report=problems.append, **request))
-            for clip in recording.clips:
-                assert clip.coords.ndim == 4
-                assert clip.coords.dtype == np.float32
-                assert np.isfinite(clip.coords).all()
-        except DataError as error:
-            problems.append(error)
-            outcomes["error"] += 1
-        else:
-            outcomes["problems" if problems else "clips"] += 1
-        assert all(isinstance(problem, DataError) for problem in problems)
-        path.write_bytes(contents[path])
-    _, peak = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return outcomes, peak
 
 
 def _write_text(path, text):

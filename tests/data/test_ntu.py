@@ -10,8 +10,8 @@ from crrl_fast.data.readers import ntu
 from crrl_fast.data.readers.ntu import plain
 from crrl_fast.data.readers.ntu.protocol import NTU60, NTU120, load_missing
 from crrl_fast.errors import DataError
-from tests.data.mutations import mutate_file
 from tests.data.ntu_files import FIRST_ID, ntu_text, standing, write_ntu
+from tests.fuzz.damage import damaged_files
 from tests.property_based import given, settings, st
 
 NAME = "S001C002P003R001A004.skeleton"
@@ -358,12 +358,18 @@ def test_numbers_are_rounded_as_python_and_numpy_do(value, form):
         assert parsed[2][0, 0, 0].tobytes() == np.float32(float(number)).tobytes()
 
 
-def test_mutated_files_end_in_clips_or_in_problems(tmp_path):
-    rng = np.random.default_rng(0)
-    contents = [mutate_file(NAME, GOOD.encode(), rng) for _ in range(400)]
-    parsed = sum(not isinstance(assert_same(content), str) for content in contents)
+def test_damaged_files_end_in_clips_or_in_problems(tmp_path):
+    contents = []
+
+    @given(damaged_files(NAME, GOOD.encode()))
+    @settings(max_examples=400)
+    def parse(content):
+        contents.append((content, not isinstance(assert_same(content), str)))
+
+    parse()
+    parsed = sum(is_good for _, is_good in contents)
     assert 0 < parsed < len(contents)
-    for i, content in enumerate(contents):
+    for i, (content, _) in enumerate(contents):
         (tmp_path / f"S001C001P001R{i:03}A001.skeleton").write_bytes(content)
     findings = Findings()
     recording, _ = catalog.open_recording("ntu60", tmp_path, report=findings.report, skip=findings.skip)

@@ -8,7 +8,7 @@ from crrl_fast.data.info import Split
 from crrl_fast.data.readers import find_reader, pku
 from crrl_fast.data.readers.pku_protocol import CLASS_NAMES
 from crrl_fast.errors import DataError
-from tests.data.foreign_own import read_clips, survive_mutations, write_pku, zip_folder
+from tests.data.foreign_own import read_clips, write_pku, zip_folder
 
 
 def walk(frames, seed=0, bodies=1):
@@ -191,19 +191,3 @@ def test_malformed_lists_are_named(two, name, content, message):
     with pytest.raises(DataError, match=message) as caught:
         read_clips("pku-mmd", folder, dataset="pku2")
     assert name in str(caught.value)
-
-
-def test_damaged_files_end_in_clips_or_problems(two):
-    folder, _ = two
-    write_pku(folder, {}, lists={"cross_subject_v2.txt": (["A01N02-L"], ["A02N04-M"])})
-    files = sorted(path for path in folder.rglob("*.txt"))
-    outcomes, peak = survive_mutations("pku-mmd", files, range(300), source=folder)
-    assert all(outcomes.values())
-    assert peak < 64 << 20
-
-
-def test_damaged_archives_end_in_clips_or_problems(two):
-    archive = zip_folder(two[0])
-    outcomes, peak = survive_mutations("pku-mmd", [archive], range(200), source=archive)
-    assert outcomes["error"] or outcomes["problems"]
-    assert peak < 64 << 20

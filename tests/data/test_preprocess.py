@@ -19,7 +19,7 @@ from crrl_fast.data.preprocess import (
     write_steps,
 )
 from crrl_fast.errors import ConfigError, DataError
-from tests.property_based import given, st
+from tests.property_based import given, settings, st
 
 V = KINECT20.num_joints
 
@@ -98,6 +98,7 @@ def test_scale_makes_the_mean_torso_one_metre():
         assert torso.mean() == pytest.approx(1, rel=1e-5)
 
 
+@settings(max_examples=100)
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=8), st.integers(1, 70))
 def test_downsample_keeps_ends_order_and_short_clips(lengths, max_frames):
     offsets = np.concatenate([[0], np.cumsum(lengths)])

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from crrl_fast.limits import limit
+from tests.bounded import REFUSED
 
 # ---- Archives ----
 
@@ -208,8 +209,8 @@ def test_what_is_no_file(refused, tmp_path, kind, target):
 def test_toml(reader, tmp_path, kind, text):
     path = tmp_path / "x.toml"
     path.write_text(text)
-    outcome, message = reader.read(kind, path)
-    assert outcome == "refused", (outcome, message)
+    outcome, message = reader(kind, path)
+    assert outcome == REFUSED, (outcome, message)
     assert len(message) < 2000
     assert str(path) in message or "recipe field" in message
 

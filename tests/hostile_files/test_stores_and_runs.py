@@ -194,7 +194,7 @@ GOOD = {"evaluation": "knn", "encoder": "ser", "accuracy": 50.0}
         ),
         ("metrics.jsonl", " " * (limit("record") + 1)),
     ],
-    ids=str,
+    ids=lambda value: value[:60],
 )
 def test_records(refused, run_folder, file, text):
     path = run_folder / file
