@@ -194,7 +194,7 @@ def test_parts_cover_a_batch_in_order():
             assert sum(shard.share for shard in shards) == pytest.approx(1)
             assert all(shard.stop - shard.start >= 1 and shard.stop <= clips for shard in shards)
             assert all(len(part) in (clips // size, clips // size + 1) for part in counted)
-    assert ALONE.shard(7) == (0, 7, 1.0, None)
+    assert ALONE.shard(7) == (0, 7, 1.0, (7,))
 
 
 def test_without_torchrun_a_process_is_alone(monkeypatch, cpu):
