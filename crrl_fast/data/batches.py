@@ -159,6 +159,6 @@ def resident_frames(store: Store, device: torch.device) -> Tensor:
             raise
     raise DeviceMemoryError(
         f"data set {store.info.dataset!r}: its frames, {gigabytes(store.frames.nbytes)}, do not fit on "
-        f"{device_memory(device)}: end other programs there, prepare it with fewer frames a clip (--preprocess center,rotate,downsample=30), or "
-        "take --device cpu"
+        f"{device_memory(device)}: end other programs there, prepare it with fewer frames a clip (--preprocess "
+        "center,rotate,downsample=30), or take --device cpu"
     )

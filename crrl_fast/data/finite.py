@@ -44,9 +44,8 @@ def check_finite(store: Store, where: str | Path) -> None:
     clip = int(torch.searchsorted(store.offsets, frame, right=True)) - 1
     found = not_finite(store.clip(clip).numpy(), store.layout)
     raise DataError(
-        f"{where}: clip {clip} ({store.info.clip_names[clip]!r}) has a value that is not finite at {found}: prepare the "
-        "store again from its source, where `crrl-fast prepare --check` finds such clips and --skip-bad leaves "
-        "them out"
+        f"{where}: clip {clip} ({store.info.clip_names[clip]!r}) has a value that is not finite at {found}: prepare it "
+        "again from its source, where `crrl-fast prepare --check` finds such clips and --skip-bad leaves them out"
     )
 
 

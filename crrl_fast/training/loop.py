@@ -229,10 +229,10 @@ class StageLoop:
         # Only here, behind the except clause, is nothing of the failed step held by its traceback.
         self._take = self._step
         fits = largest_batch_that_fits(self._module, self._clips, self._recipe, len(position), self._ranks)
+        would = f"batch_size={fits} was measured to fit" if fits else "not even one clip would fit: lower max_frames"
         raise DeviceMemoryError(
             f"{self.name}, epoch {self._epoch}, step {self._done + 1}: out of memory: a batch of {len(position)} "
-            f"clips of {frames} frames does not fit on {memory}; "
-            + (f"batch_size={fits} was measured to fit" if fits else "not even one clip would fit"),
+            f"clips of {frames} frames does not fit on {memory}; {would}",
             f"--set batch_size={fits}" if fits else "",
         )
 
