@@ -25,7 +25,7 @@ from crrl_fast.errors import CheckpointError, ConfigError, CrrlError, DeviceMemo
 from crrl_fast.evaluation.features import FeatureSet, extract_features
 from crrl_fast.evaluation.knn import nearest_neighbour_accuracy
 from crrl_fast.files import file_digest
-from crrl_fast.lock import folder_lock
+from crrl_fast.lock import FolderLock, folder_lock
 from crrl_fast.memory import device_memory, is_out_of_memory
 from crrl_fast.run import OWN_STORE, RunConfig, RunFolder
 from crrl_fast.seeding import seed_everything
@@ -59,7 +59,7 @@ def pretrain(request: PretrainRequest, console: Console) -> RunFolder:
         TrainingError: a loss is no longer finite, another process has ended, or (DeviceMemoryError) memory is lacking.
         Interruption: SIGINT or SIGTERM came; the run is saved as it was after the step that was under way.
     """
-    with joined_ranks(request.device) as ranks, ExitStack() as held:
+    with joined_ranks(request.device) as ranks, _Held() as held:
         held.enter_context(deterministic_algorithms(request.recipe.deterministic))
         console.quiet |= not ranks.is_first
         store, file, train, test = load_training_data(request, ranks)
@@ -77,8 +77,14 @@ def pretrain(request: PretrainRequest, console: Console) -> RunFolder:
             f"most; {request.device.type}, {threads if ranks.is_alone else f'{ranks.size} processes of {threads}'}; "
             f"run folder {start.run.path}",
         )
-        _Pretraining(start.run, request, console, info, file, train, test, ranks).run(start.checkpoint)
+        _Pretraining(start.run, request, console, info, file, train, test, ranks, held.lock).run(start.checkpoint)
     return start.run
+
+
+class _Held(ExitStack):
+    """What a run holds until it ends, with the lock of its folder on the first process."""
+
+    lock: FolderLock | None = None
 
 
 @dataclass(frozen=True)
@@ -91,7 +97,7 @@ class _Start:
 
 
 def _begin(
-    request: PretrainRequest, config: RunConfig, store: Store, file: FileWatch | None, console: Console, held: ExitStack
+    request: PretrainRequest, config: RunConfig, store: Store, file: FileWatch | None, console: Console, held: _Held
 ) -> _Start:
     """Lock the folder of a new run, or of one to go on with, for as long as ``held`` is open."""
     begun = run_to_resume(request, config, store.info)
@@ -99,7 +105,7 @@ def _begin(
     path = folder / OWN_STORE if file is None else file.path
     config = replace(config, data=str(path.resolve()))
     _make_folder(folder)
-    held.enter_context(folder_lock(folder))
+    held.lock = held.enter_context(folder_lock(folder))
     checkpoint = None
     if begun is None:
         run = RunFolder.create(folder, config)
@@ -128,7 +134,9 @@ class _Pretraining:
         train: ResidentClips,
         test: ResidentClips,
         ranks: Ranks,
+        lock: FolderLock | None,
     ) -> None:
+        self._lock = lock
         self._ranks = ranks
         self._run = run
         self._request = request
@@ -167,7 +175,7 @@ class _Pretraining:
         """Add to whatever ends a stage how far the run is saved, and how it is gone on with."""
         try:
             yield
-        except CheckpointError:  # with which it cannot be gone on
+        except (CheckpointError, ConfigError):  # which say themselves whether it can be gone on with
             raise
         except CrrlError as error:
             options = error.options if isinstance(error, TrainingError) else ""
@@ -226,6 +234,8 @@ class _Pretraining:
 
     def _save(self, loop: StageLoop, module: torch.nn.Module) -> None:
         loop.check()
+        if self._lock is not None:
+            self._lock.keep()
         state = loop.state()
         config = self._run.config.record()
         self._keeper.save(Checkpoint(loop.name, state, config, dict(self._finished), self._log.text))
