@@ -135,7 +135,7 @@ def test_a_run_folder_that_becomes_read_only(tiny_store, unprivileged, monkeypat
 
 def test_a_lock_that_is_removed_under_a_run_is_held_anew(tiny_path, tmp_path, monkeypatch):
     run = tmp_path / "run"
-    at_step(monkeypatch, 6, lambda: (run / LOCK_FILE).unlink())
+    at_step(monkeypatch, 6, (run / LOCK_FILE).unlink)
     pretrain(tiny_path, run, stages=("ser",), checkpoint_every=1)
     assert len(metrics(run)) == 3
     assert not (run / LOCK_FILE).exists()
