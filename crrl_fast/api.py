@@ -30,7 +30,7 @@ def pretrain(
     checkpoint_every: int = 5,
     checkpoint_minutes: float = 10.0,
     keep: int = 3,
-    on_nonfinite: str = "stop",
+    on_nonfinite: str | None = None,
     quiet: bool = False,
     **overrides: Any,  # noqa: ANN401 - a value of any recipe field
 ) -> RunFolder:
@@ -57,7 +57,8 @@ def pretrain(
         checkpoint_every: epochs of a stage between two checkpoints; 0 for none.
         checkpoint_minutes: between two, also within an epoch; 0 for none.
         keep: of the newest checkpoints that are kept.
-        on_nonfinite: ``stop`` at a step whose loss or gradient is not finite, or ``skip`` up to 10 an epoch.
+        on_nonfinite: ``stop`` (the default) at a step whose loss or gradient is not finite, or ``skip`` up to 10 an
+            epoch.
         quiet: print nothing. The log is written all the same.
         **overrides: fields of the recipe: ``epochs=20``, ``lr=0.1``, ...
 
@@ -67,9 +68,9 @@ def pretrain(
     Raises:
         ConfigError: an argument is unknown or out of range, the split or the run folder is not usable, or the run to
             go on with was started otherwise.
-        DataError: the store is missing or damaged.
+        DataError: the store is missing, damaged or being written, or has values that are not finite.
         CheckpointError: the run to go on with has checkpoints, but none is usable.
-        TrainingError: a loss is no longer finite.
+        TrainingError: a loss is no longer finite, or (DeviceMemoryError) memory is lacking.
         KeyboardInterrupt: SIGINT or SIGTERM came; the run is saved as it was after the step under way.
     """
     from rich.console import Console

@@ -16,7 +16,20 @@ class ConfigError(CrrlError):
 
 
 class TrainingError(CrrlError):
-    """Training cannot go on (a loss that is no longer finite, for instance)."""
+    """Training cannot go on (a loss that is no longer finite, for instance).
+
+    Args:
+        message: what is wrong, where, and the cure.
+        options: of the command line, with which the run could be gone on with; empty where none help.
+    """
+
+    def __init__(self, message: str, options: str = "") -> None:
+        super().__init__(message)
+        self.options = options
+
+
+class DeviceMemoryError(TrainingError):
+    """The memory of a device, or of the host where it computes, does not suffice."""
 
 
 class CheckpointError(CrrlError):

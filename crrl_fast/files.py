@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -29,6 +30,10 @@ _KINDS = {
 }
 _MOST_DOTS = 2048
 FOLLOW_LINKS = "CRRL_FOLLOW_LINKS"
+_CURES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), ": make room there"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), ": make its folder writable"),
+}
 MALFORMED = (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError)
 """What text that is no JSON or TOML raises, and JSON of another form than expected."""
 
@@ -60,8 +65,14 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
-        cause = error.strerror if isinstance(error, OSError) and error.strerror else error
-        raise CrrlError(f"{path}: cannot be written ({cause})") from error
+        raise CrrlError(f"{path}: {why_not_written(error)}") from error
+
+
+def why_not_written(error: OSError | SafetensorError) -> str:
+    """Return why a file cannot be written, and the cure where one is known."""
+    if not isinstance(error, OSError) or not error.strerror:
+        return f"cannot be written ({error})"
+    return f"cannot be written ({error.strerror}){_CURES.get(error.errno or 0, '')}"
 
 
 def write_weights(path: Path, tensors: Mapping[str, Tensor], *, durable: bool = False) -> None:

@@ -17,8 +17,47 @@ LOCK_FILE = ".lock"
 _NOT_SUPPORTED = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
+class FolderLock:
+    """A lock that this process holds; ``folder_lock`` makes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._path = folder / LOCK_FILE
+        self._descriptor = _acquire(self._path)
+
+    def keep(self) -> None:
+        """Hold the lock anew where its file was removed, as by somebody who took it for that of a dead process.
+
+        Raises:
+            ConfigError: another process holds it by now, or the folder is gone.
+        """
+        if _is_of(self._descriptor, self._path):
+            return
+        try:
+            descriptor = _acquire(self._path)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"{self._folder}: {LOCK_FILE} was removed while this job wrote the folder, and another job writes it "
+                f"now ({_holder(self._path)}): this one saves nothing more there"
+            ) from error
+        except OSError as error:
+            raise ConfigError(
+                f"{self._folder}: was deleted, renamed or cut off while this job wrote it ({error.strerror}): nothing "
+                "more is saved; what is left of it goes on with --resume"
+            ) from error
+        os.close(self._descriptor)
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Let it go."""
+        if _is_of(self._descriptor, self._path):
+            with suppress(OSError):  # the folder may have become read-only; the lock ends all the same
+                self._path.unlink()
+        os.close(self._descriptor)
+
+
 @contextmanager
-def folder_lock(folder: Path) -> Iterator[None]:
+def folder_lock(folder: Path) -> Iterator[FolderLock]:
     """Hold the folder's lock, which names this process and its host.
 
     The kernel holds it with the process: it ends with it, however it ends, so that nobody meets the lock of a dead one.
@@ -27,19 +66,17 @@ def folder_lock(folder: Path) -> Iterator[None]:
     Raises:
         ConfigError: another process holds it, or the folder cannot be written to.
     """
-    path = folder / LOCK_FILE
     try:
-        descriptor = _acquire(path)
+        lock = FolderLock(folder)
     except BlockingIOError as error:
-        raise ConfigError(f"{folder}: another job is writing it ({_holder(path)}): wait for it, or stop it") from error
+        holder = _holder(folder / LOCK_FILE)
+        raise ConfigError(f"{folder}: another job is writing it ({holder}): wait for it, or stop it") from error
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written to ({error.strerror})") from error
     try:
-        yield
+        yield lock
     finally:
-        with suppress(OSError):  # the folder may have become read-only; the lock ends all the same
-            path.unlink()
-        os.close(descriptor)
+        lock.release()
 
 
 def _acquire(path: Path) -> int:
@@ -53,7 +90,7 @@ def _acquire(path: Path) -> int:
                 if error.errno not in _NOT_SUPPORTED:
                     raise
             # Whoever held it before may have removed the file between our opening and our locking it.
-            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
+            if _is_of(descriptor, path):
                 os.ftruncate(descriptor, 0)
                 os.write(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode())
                 return descriptor
@@ -61,6 +98,14 @@ def _acquire(path: Path) -> int:
             os.close(descriptor)
             raise
         os.close(descriptor)
+
+
+def _is_of(descriptor: int, path: Path) -> bool:
+    """Whether the file that is open is the one at ``path``."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return False
 
 
 def _holder(path: Path) -> str:

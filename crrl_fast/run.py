@@ -54,6 +54,7 @@ class RunConfig:
         versions: of the software.
         fusion: the fusion that the stages were chosen by; None where they were named.
         probe_every: epochs between nearest-neighbour scores; 0 for none.
+        on_nonfinite: ``stop`` or ``skip``: what is done about a step whose loss or gradient is not finite.
         processes: that train together.
     """
 
@@ -71,6 +72,7 @@ class RunConfig:
     versions: Mapping[str, str | None] = field(default_factory=dict)
     fusion: str | None = None
     probe_every: int = 10
+    on_nonfinite: str = "stop"
     processes: int = 1
 
     def __post_init__(self) -> None:
@@ -93,7 +95,7 @@ class RunConfig:
 
 
 _TYPES: dict[str, Any] = {
-    **dict.fromkeys(("data", "data_sha256", "dataset", "recipe_name", "device"), str),
+    **dict.fromkeys(("data", "data_sha256", "dataset", "recipe_name", "device", "on_nonfinite"), str),
     **dict.fromkeys(("split", "fusion"), (str, type(None))),
     **dict.fromkeys(("seed", "threads", "probe_every"), int),
     "versions": Mapping,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from crrl_fast.errors import ConfigError
-from crrl_fast.lock import LOCK_FILE, folder_lock
+from crrl_fast.lock import LOCK_FILE, FolderLock, folder_lock
 
 HOLD = """
 import sys, time
@@ -90,3 +90,26 @@ def test_two_never_hold_it_at_once(tmp_path):
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(ConfigError, match="cannot be written to"), folder_lock(tmp_path / "absent"):
         pass
+
+
+def test_a_lock_whose_file_was_removed_is_held_anew(tmp_path):
+    with folder_lock(tmp_path) as lock:
+        lock.keep()
+        (tmp_path / LOCK_FILE).unlink()
+        lock.keep()
+        with (
+            pytest.raises(ConfigError, match=f"another job is writing it .process {os.getpid()} "),
+            folder_lock(tmp_path),
+        ):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_who_comes_meanwhile_has_it(tmp_path):
+    lock = FolderLock(tmp_path)
+    (tmp_path / LOCK_FILE).unlink()
+    with folder_lock(tmp_path):
+        with pytest.raises(ConfigError, match=r"\.lock was removed .* another job writes it now .process \d+ on "):
+            lock.keep()
+        lock.release()
+        assert (tmp_path / LOCK_FILE).exists()

@@ -19,6 +19,7 @@ from crrl_fast.cli.finetune import finetune, semi, transfer
 from crrl_fast.cli.pretrain import pretrain
 from crrl_fast.cli.report import report
 from crrl_fast.errors import CrrlError
+from crrl_fast.memory import OUT_OF_MEMORY, is_out_of_memory
 
 __all__ = ["app", "main"]
 
@@ -49,11 +50,11 @@ def main() -> NoReturn:
         code = app(prog_name="crrl-fast", standalone_mode=False)
     except CrrlError as error:
         fail(str(error), USER_ERROR)
-    except MemoryError:
-        fail("out of memory: end other programs, take a machine with more, or a smaller file or batch", USER_ERROR)
     except KeyboardInterrupt:
         fail("interrupted", INTERRUPTED)
     except Exception as error:
+        if is_out_of_memory(error):
+            fail(f"{OUT_OF_MEMORY} ({(str(error) or 'no more is known').splitlines()[0]})", USER_ERROR)
         # Usage errors are click's, which Typer vendors or not depending on its version: known by their method.
         if not hasattr(error, "format_message"):
             raise

@@ -53,7 +53,7 @@ def embed(
     device: DeviceOption = "auto",
 ) -> None:
     """Write the features of clips, with their names and labels."""
-    from crrl_fast.data.catalog import open_data, read_source
+    from crrl_fast.data.catalog import load_data, read_source
     from crrl_fast.data.layouts import resolve_layout
     from crrl_fast.data.preparation import Findings
     from crrl_fast.device import resolve_device
@@ -71,7 +71,7 @@ def embed(
     messages = Console(stderr=True) if out is None else console
     findings = Findings()
     if files is None:
-        store, _ = open_data(data)
+        store = load_data(data).store
     else:
         name = dataset or files.resolve().stem
         recording, found = read_source(

@@ -43,8 +43,11 @@ def pretrain(
     checkpoint_minutes: Annotated[float, typer.Option(help="Minutes between checkpoints; 0: none.")] = 10.0,
     keep: Annotated[int, typer.Option(help="Of the newest checkpoints that are kept.")] = 3,
     on_nonfinite: Annotated[
-        str, typer.Option(help="At a step whose loss or gradient is not finite: stop, or skip up to 10 an epoch.")
-    ] = "stop",
+        str | None,
+        typer.Option(
+            help="At a step whose loss or gradient is not finite: stop (the default), or skip up to 10 an epoch."
+        ),
+    ] = None,
 ) -> None:
     """Pretrain an encoder without labels."""
     from crrl_fast.config import load_toml, parse_assignments

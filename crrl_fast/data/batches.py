@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,8 @@ from torch import Tensor
 
 from crrl_fast.data.shuffling import bucketed_order
 from crrl_fast.data.store import Store
+from crrl_fast.errors import DeviceMemoryError
+from crrl_fast.memory import device_memory, gigabytes, is_out_of_memory
 from crrl_fast.ops import sample_view_params, skeleton_views
 
 
@@ -114,6 +117,11 @@ class ResidentClips:
             order = bucketed_order(order, self._host_lengths, batch_size, buckets, generator)
         return self.in_order(order, batch_size)
 
+    def longest_first(self, count: int) -> BatchPlan:
+        """Return the batch of ``count`` clips that is the largest."""
+        order = self._host_lengths.argsort(descending=True, stable=True)
+        return next(self.in_order(order[:count], count))
+
     def by_length(self, batch_size: int) -> Iterator[BatchPlan]:
         """Yield batches that hold every clip once, from the shortest to the longest."""
         return self.in_order(self._host_lengths.argsort(stable=True), batch_size)
@@ -130,7 +138,27 @@ def resident_split(store: Store, split: str | None, device: torch.device) -> tup
 
     Raises:
         ConfigError: see ``Store.split``.
+        DeviceMemoryError: the frames do not fit on the device.
     """
-    frames = store.frames.to(device)
+    frames = resident_frames(store, device)
     train, test = store.split(split)
+    store = replace(store, frames=frames)  # so that those on the host can be let go
     return ResidentClips(store, train, frames), ResidentClips(store, test, frames)
+
+
+def resident_frames(store: Store, device: torch.device) -> Tensor:
+    """Return the frames of a store on a device.
+
+    Raises:
+        DeviceMemoryError: they do not fit there.
+    """
+    try:
+        return store.frames.to(device)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    raise DeviceMemoryError(
+        f"data set {store.info.dataset!r}: its frames, {gigabytes(store.frames.nbytes)}, do not fit on "
+        f"{device_memory(device)}: end other programs there, prepare it with fewer frames a clip (--preprocess "
+        "center,rotate,downsample=30), or take --device cpu"
+    )

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from crrl_fast.data import synthetic
 from crrl_fast.data.layouts import Layout, resolve_layout
+from crrl_fast.data.loading import LoadedStore, load_store
 from crrl_fast.data.preprocess import DEFAULT_STEPS, Step
 from crrl_fast.data.readers import find_reader
 from crrl_fast.data.readers.base import Request, ignore_skipped
@@ -18,6 +20,9 @@ from crrl_fast.errors import ConfigError, DataError
 DEMO = "demo"
 # Data sets that are known; stores of any other name are found by the same rule.
 NAMES = (DEMO, "ucla", "ntu60", "ntu120", "pku1", "pku2", "cmu")
+
+
+Opened = TypeVar("Opened")
 
 
 def data_folder() -> Path:
@@ -114,28 +119,47 @@ def prepare(name: str, source: Path | None, steps: Sequence[Step] = DEFAULT_STEP
 def open_data(data: str) -> tuple[Store, Path]:
     """Open a store by data set name or path; the embedded ``demo`` is generated where there is none of this version.
 
+    Its tensors are memory-mapped, which is for a look at them: see ``load_data``.
+
     Raises:
         DataError: there is no such store, or it is not readable; the message says how to make one.
     """
+    path = _find(data)
+    return _generated(path, Store.open) if _is_embedded(data, path) else Store.open(path), path
+
+
+def load_data(data: str) -> LoadedStore:
+    """Read a store into memory, by data set name or path as ``open_data`` finds it.
+
+    Raises:
+        DataError: see ``open_data`` and ``loading.load_store``.
+    """
+    path = _find(data)
+    return _generated(path, load_store) if _is_embedded(data, path) else load_store(path)
+
+
+def _find(data: str) -> Path:
     path = Path(data)
     if path.suffix == ".safetensors" or path.is_file():
-        return Store.open(path), path
+        return path
     path = default_path(data)
-    if data == DEMO:
-        return _open_demo(path), path
-    if not path.is_file():
+    if data != DEMO and not path.is_file():
         if data in NAMES:
             raise DataError(f"no store {path}: make it with `crrl-fast prepare {data} SOURCE`, or set CRRL_DATA")
         raise DataError(
             f"no data set {data!r}: neither a file, nor {path}, nor one of {', '.join(NAMES)}; "
             "set CRRL_DATA to the folder of your stores"
         )
-    return Store.open(path), path
+    return path
 
 
-def _open_demo(path: Path) -> Store:
+def _is_embedded(data: str, path: Path) -> bool:
+    return data == DEMO and path == default_path(DEMO)  # and no file of that name
+
+
+def _generated(path: Path, read: Callable[[Path], Opened]) -> Opened:
     try:
-        return Store.open(path)
+        return read(path)
     except DataError:  # missing, damaged, or left by a version with another store format
         prepare(DEMO, None).save(path)
-        return Store.open(path)
+        return read(path)

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crrl_fast.data.clip import UNKNOWN, Clip
+from crrl_fast.data.finite import not_finite
 from crrl_fast.data.info import SPLIT_FIELDS
 from crrl_fast.data.layouts import Layout
 from crrl_fast.data.preprocess import Frames, Step, apply_steps
@@ -109,12 +110,8 @@ def check_clip(clip: Clip, bodies: int, layout: Layout, num_classes: int) -> Non
             f"clip {clip.name!r} has shape {shape}, expected (frames, {max(bodies, 1)}, {layout.num_joints}, 3) "
             f"with at least one frame for layout {layout.name!r}"
         )
-    finite = np.isfinite(clip.coords)
-    if not finite.all():
-        frame, body, joint, axis = np.argwhere(~finite)[0]
-        raise DataError(
-            f"clip {clip.name!r} has a value that is not finite at frame {frame}, body {body}, "
-            f"joint {layout.joints[joint]!r} ({clip.coords[frame, body, joint, axis]}): repair or leave out that clip"
-        )
+    found = not_finite(clip.coords, layout)
+    if found is not None:
+        raise DataError(f"clip {clip.name!r} has a value that is not finite at {found}: repair or leave out that clip")
     if not UNKNOWN <= clip.label < max(num_classes, 0):
         raise DataError(f"clip {clip.name!r} has label {clip.label}, but there are {num_classes} class names")

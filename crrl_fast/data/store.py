@@ -25,7 +25,8 @@ from crrl_fast.data.writer import store_info
 from crrl_fast.errors import ConfigError, DataError
 from crrl_fast.files import replacing
 
-_PREPARE_AGAIN = "prepare it again"
+PREPARE_AGAIN = "prepare it again"
+"""What to do about a store that is damaged."""
 
 
 @dataclass(frozen=True)
@@ -137,14 +138,13 @@ class Store:
         packer = Packer(dataset, recording.layout, len(recording.class_names), steps, blocks.append)
         packer.add_all(recording.clips, report, on_clip)
         offsets, columns = packer.finish()
-        store = cls(
+        return cls(
             frames=torch.from_numpy(np.concatenate(blocks)).view(int(offsets[-1]), -1),
             offsets=torch.from_numpy(offsets),
             labels=torch.from_numpy(columns["label"]),
             **{field: torch.from_numpy(columns[field]) for field in SPLIT_FIELDS},
             info=store_info(recording, packer, dataset, steps),
-        )
-        return replace(store, info=replace(store.info, sha256=store.digest()))
+        ).hashed()
 
     @classmethod
     def from_arrays(
@@ -226,17 +226,17 @@ class Store:
         return cls.from_recording(recording, dataset=dataset, steps=steps)
 
     def save(self, path: str | Path) -> None:
-        """Write the store to ``path``; the file appears whole or not at all.
+        """Write the store to ``path``, with the hash of its tensors as they are; the file appears whole or not at all.
 
         Raises:
             CrrlError: the file cannot be written.
         """
         with replacing(Path(path)) as temporary:
-            write_tensors(temporary, self._sources(), {METADATA_KEY: self.info.to_header()})
+            write_tensors(temporary, self._sources(), {METADATA_KEY: self.hashed().info.to_header()})
 
     @classmethod
     def open(cls, path: str | Path) -> Store:
-        """Open a store; its tensors are memory-mapped.
+        """Open a store; its tensors are memory-mapped, so the file must stay as it is (``loading.load_store`` copies).
 
         Raises:
             DataError: the file is missing, truncated, no store, or of another version; the message says which.
@@ -245,14 +245,23 @@ class Store:
         if not path.is_file():
             raise DataError(f"{path}: no such file")
         try:
-            header = read_tensor_header(path, _PREPARE_AGAIN)
+            header = read_tensor_header(path, PREPARE_AGAIN)
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in header.tensors}
         except (OSError, SafetensorError) as error:
-            raise DataError(f"{path}: not a readable store, or cut short ({error}): {_PREPARE_AGAIN}") from error
+            raise DataError(f"{path}: not a readable store, or cut short ({error}): {PREPARE_AGAIN}") from error
         info = parse_header(path, header.metadata.get(METADATA_KEY))
-        _check_tensors(path, tensors, info)
+        check_tensors(path, tensors, info)
         return cls(info=info, **tensors)
+
+    def hashed(self) -> Store:
+        """Return it with the hash of its tensors as they are, which differs where they were changed in memory."""
+        return replace(self, info=replace(self.info, sha256=self.digest()))
+
+    def copied(self) -> Store:
+        """Return it with tensors of its own, which nobody else changes and no file lies behind."""
+        tensors = {spec.name: getattr(self, spec.name).clone() for spec in fields(self) if spec.name != "info"}
+        return Store(info=self.info, **tensors)
 
     def digest(self) -> str:
         """Return the SHA-256 of the tensors as they are; ``info.sha256`` is that of the tensors as they were packed."""
@@ -264,8 +273,12 @@ class Store:
         }
 
 
-def _check_tensors(path: Path, tensors: dict[str, Tensor], info: StoreInfo) -> None:
-    """Refuse tensors that contradict each other or the header; later code relies on what is checked here."""
+def check_tensors(path: Path, tensors: dict[str, Tensor], info: StoreInfo) -> None:
+    """Refuse tensors that contradict each other or the header; later code relies on what is checked here.
+
+    Raises:
+        DataError: they do.
+    """
     clips = len(info.clip_names)
     width = info.bodies * info.layout.num_joints * 3
     expected = {"frames": torch.float32, **dict.fromkeys(("offsets", "labels", *SPLIT_FIELDS), torch.int64)}

@@ -11,7 +11,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from crrl_fast.errors import DataError
 from crrl_fast.files import MALFORMED, open_regular
@@ -25,10 +25,17 @@ _MOST_AXES = 8
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """What a header says of one tensor: its dtype, ``F32`` for instance, and its shape."""
+    """What a header says of one tensor.
+
+    Attributes:
+        dtype: ``F32`` for instance.
+        shape: its shape.
+        begin: the byte of the file that it begins at.
+    """
 
     dtype: str
     shape: tuple[int, ...]
+    begin: int
 
 
 @dataclass(frozen=True)
@@ -52,23 +59,33 @@ def read_tensor_header(path: Path, cure: str = "write it again") -> TensorHeader
     """
     try:
         with open_regular(path) as file:
-            size = file.seek(0, 2) - 8
-            file.seek(0)
-            (length,) = struct.unpack("<Q", file.read(8))
-            if length > min(size, limit("header")):
-                why = f"cut short: {cure}" if length > size else raising("header")
-                raise DataError(f"{path}: announces a header of {length} bytes in a file of {size + 8}: {why}")
-            text = file.read(length)
-        return _parse(text, size - length)
+            return tensor_header_of(file, path, cure)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def tensor_header_of(file: BinaryIO, path: Path, cure: str = "write it again") -> TensorHeader:
+    """Return what ``read_tensor_header`` does, of a file that is open.
+
+    Raises:
+        DataError: see there.
+        OSError: it cannot be read.
+    """
+    try:
+        size = file.seek(0, 2) - 8
+        file.seek(0)
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > min(size, limit("header")):
+            why = f"cut short: {cure}" if length > size else raising("header")
+            raise DataError(f"{path}: announces a header of {length} bytes in a file of {size + 8}: {why}")
+        return _parse(file.read(length), size - length, 8 + length)
     except (*MALFORMED, struct.error) as error:
         raise DataError(
             f"{path}: not a readable safetensors file, or cut short ({str(error)[:200]}): {cure}"
         ) from error
 
 
-def _parse(text: bytes, size: int) -> TensorHeader:
+def _parse(text: bytes, size: int, start: int) -> TensorHeader:
     values = json.loads(text, object_pairs_hook=_once)
     metadata = values.pop(_METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
@@ -78,7 +95,7 @@ def _parse(text: bytes, size: int) -> TensorHeader:
     tensors = {}
     spans = []
     for name, value in values.items():
-        tensors[name], span = _entry(name, value)
+        tensors[name], span = _entry(name, value, start)
         spans.append((*span, name))
     end = 0
     for begin, stop, name in sorted(spans):
@@ -92,7 +109,7 @@ def _parse(text: bytes, size: int) -> TensorHeader:
     return TensorHeader(tensors, metadata)
 
 
-def _entry(name: str, value: Any) -> tuple[TensorEntry, tuple[int, int]]:  # noqa: ANN401 (JSON)
+def _entry(name: str, value: Any, start: int) -> tuple[TensorEntry, tuple[int, int]]:  # noqa: ANN401 (JSON)
     dtype, shape, (begin, end) = value["dtype"], value["shape"], value["data_offsets"]
     if dtype not in _SIZES:
         raise ValueError(f"tensor {name!r} has unknown dtype {dtype!r}")
@@ -100,7 +117,7 @@ def _entry(name: str, value: Any) -> tuple[TensorEntry, tuple[int, int]]:  # noq
         raise ValueError(f"tensor {name!r} has shape {shape} at bytes {begin} to {end}")
     if math.prod(shape) * _SIZES[dtype] != end - begin:
         raise ValueError(f"tensor {name!r} of shape {shape} and dtype {dtype} does not take {end - begin} bytes")
-    return TensorEntry(dtype, tuple(shape)), (begin, end)
+    return TensorEntry(dtype, tuple(shape), start + begin), (begin, end)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from crrl_fast.data.batches import ResidentClips
+from crrl_fast.data.batches import ResidentClips, resident_frames
+from crrl_fast.data.finite import check_finite
 from crrl_fast.data.fitting import fit_store
 from crrl_fast.data.frame_format import FrameFormat
 from crrl_fast.data.preprocess import Step, steps_from_record
@@ -98,14 +99,15 @@ class Embedder:
             batch_size: see ``encode``.
 
         Raises:
-            DataError: see ``fit_store``.
+            DataError: a value is not finite; see also ``fit_store``.
             ConfigError: ``batch_size`` is not positive.
         """
         if batch_size < 1:
             raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
+        check_finite(store, f"data set {store.info.dataset!r}")
         store = fit_store(store, self.frames, self.steps)
         index = torch.arange(len(store)) if index is None else index
-        clips = ResidentClips(store, index, store.frames.to(self.device))
+        clips = ResidentClips(store, index, resident_frames(store, self.device))
         return Embeddings(
             features=extract_features(self.encoder, clips, batch_size).cpu().numpy(),
             names=tuple(store.info.clip_names[i] for i in index.tolist()),

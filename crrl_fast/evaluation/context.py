@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from crrl_fast.data.batches import ResidentClips
-from crrl_fast.data.catalog import open_data
+from crrl_fast.data.batches import ResidentClips, resident_frames
+from crrl_fast.data.catalog import load_data
 from crrl_fast.data.store import Store
 from crrl_fast.display import Counting, uncounted
 from crrl_fast.errors import ConfigError
@@ -89,7 +89,7 @@ class LabelledSplit:
 
     @cached_property
     def _frames(self) -> torch.Tensor:
-        return self.store.frames.to(self.device)
+        return resident_frames(self.store, self.device)
 
 
 class RunEvaluation:
@@ -146,7 +146,7 @@ class RunEvaluation:
             DataError: the store is missing or damaged.
         """
         run.load_encoder(encoder or run.default_encoder())  # what is missing or damaged shows before data is read
-        store, path = open_data(data or run.config.data)
+        store, path, _ = load_data(data or run.config.data)
         run.check_data(store, path)
         clips = store.processed(run.config.recipe.steps())
         device = device or torch.device("cpu")

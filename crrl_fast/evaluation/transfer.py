@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 
-from crrl_fast.data.catalog import open_data
+from crrl_fast.data.catalog import load_data
 from crrl_fast.data.fitting import fit_store
 from crrl_fast.data.layouts import JointMapping
 from crrl_fast.data.mapping import check_format, map_store
@@ -62,7 +62,7 @@ class TransferEvaluation(RunEvaluation):
         """
         config = run.config
         run.load_encoder(encoder or run.default_encoder())  # what is missing or damaged shows before data is read
-        store, path = open_data(to)
+        store, path, _ = load_data(to)
         mapping: JointMapping | None = None
         bodies = store.info.bodies
         if not map_joints:

@@ -66,7 +66,8 @@ class MomentumQueue(nn.Module):
 
         Args:
             keys: (B, dim) of any floating dtype, on the queue's device.
-            counts: how many of its first keys each rank gives; None: all, and B is the same on all ranks.
+            counts: how many of its first keys each rank gives; None: all, and B is the same on all ranks. One number
+                alone: the keys of this rank are those of all.
 
         Raises:
             ValueError: keys have another shape.
@@ -85,6 +86,8 @@ class MomentumQueue(nn.Module):
 
 
 def _gather(keys: Tensor, counts: Sequence[int] | None) -> Tensor:
+    if counts is not None and len(counts) == 1:
+        return keys[: counts[0]]
     if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
         return keys
     counts = counts or (len(keys),) * dist.get_world_size()

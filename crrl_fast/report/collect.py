@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crrl_fast.data.catalog import open_data
+from crrl_fast.data.catalog import load_data
 from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError, DataError
 from crrl_fast.report.evaluations import Evaluation, read_evaluations
@@ -108,7 +108,7 @@ def find_stores(runs: Sequence[Run], moved: Sequence[str]) -> list[Store | str]:
     """
     given = {}
     for data in moved:
-        store, path = open_data(data)
+        store, path, _ = load_data(data)
         if all(store.info.sha256 != run.config.data_sha256 for run in runs):
             raise ConfigError(
                 f"{path}: not the store that {runs[0].folder.path} was trained on (hash {store.info.sha256[:12]}, "
@@ -120,7 +120,7 @@ def find_stores(runs: Sequence[Run], moved: Sequence[str]) -> list[Store | str]:
 
 def _recorded_store(run: Run) -> Store | str:
     try:
-        store, path = open_data(run.config.data)
+        store, path, _ = load_data(run.config.data)
     except DataError as error:
         return f"the run's store cannot be read ({error})"
     if store.info.sha256 != run.config.data_sha256:

@@ -34,7 +34,7 @@ FOLDER = "checkpoints"
 
 _TENSORS, _VALUES, _HASHES = ".safetensors", ".pt", ".sha256"
 _STAGE = re.compile("[a-z]+")
-_PATTERN = re.compile(rf"(\d{{6,}})-{_STAGE.pattern}-e\d{{3,}}-s\d{{5,}}")
+_PATTERN = re.compile(rf"(\d{{6,}})-({_STAGE.pattern})-e(\d{{3,}})-s(\d{{5,}})")
 _FORMAT = 1
 _MAX_VALUES = 64 << 20
 # What a flat dictionary of numbers and texts is pickled with. None of them calls or names anything, or nests.
@@ -88,6 +88,13 @@ def number_of(path: Path) -> int:
     match = _PATTERN.fullmatch(path.stem)
     assert match is not None, path
     return int(match[1])
+
+
+def place_of(path: Path) -> str:
+    """Return the stage, epoch and step of a checkpoint, by its name, in words."""
+    match = _PATTERN.fullmatch(path.stem)
+    assert match is not None, path
+    return f"{match[2]} epoch {int(match[3])}, step {int(match[4])}"
 
 
 def write_checkpoint(run: Path, number: int, checkpoint: Checkpoint) -> Path:

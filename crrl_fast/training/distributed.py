@@ -44,13 +44,13 @@ class Shard(NamedTuple):
         stop: one past its last. A rank that has none for itself takes one all the same, because all ranks must take
             part in what they do together; its ``share`` is then 0.
         share: of the batch's clips that count here.
-        counts: clips that count on each rank; None where there is one rank.
+        counts: clips that count on each rank.
     """
 
     start: int
     stop: int
     share: float
-    counts: tuple[int, ...] | None
+    counts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Ranks:
     def shard(self, clips: int) -> Shard:
         """Return this rank's part of a batch of ``clips`` clips; parts differ by a clip at most, larger ones first."""
         if self.is_alone:
-            return Shard(0, clips, 1.0, None)
+            return Shard(0, clips, 1.0, (clips,))
         each, more = divmod(clips, self.size)
         counts = tuple(each + (rank < more) for rank in range(self.size))
         start = min(sum(counts[: self.rank]), clips - 1)
@@ -129,7 +129,7 @@ class Ranks:
             here: whether this rank does it; where not, None is returned.
         """
         if self.is_alone:
-            return work()
+            return work() if here else None
         result, failure = None, None
         try:
             result = work() if here else None

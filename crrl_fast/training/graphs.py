@@ -10,6 +10,7 @@ from torch import Tensor
 from crrl_fast.config import Recipe
 from crrl_fast.data.batches import ResidentClips
 from crrl_fast.errors import TrainingError
+from crrl_fast.memory import is_out_of_memory
 from crrl_fast.training.step import TrainingStep
 
 MAX_LENGTHS = 16
@@ -93,6 +94,7 @@ class GraphRecorder:
 
         Raises:
             TrainingError: something in the work cannot be captured.
+            torch.OutOfMemoryError: there is not enough memory for it.
         """
         graph = torch.cuda.CUDAGraph()
         try:
@@ -100,6 +102,8 @@ class GraphRecorder:
                 work()
         except RuntimeError as error:
             cause = error.__context__ or error  # ending a capture that has failed raises once more
+            if is_out_of_memory(cause):
+                raise cause from None
             reason = str(cause).splitlines()[0]
             raise TrainingError(
                 f"the training step does not fit into a CUDA graph ({reason}): --set cuda_graphs=false goes without"

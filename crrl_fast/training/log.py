@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from crrl_fast.errors import CheckpointError, CrrlError
-from crrl_fast.files import write_text
+from crrl_fast.files import why_not_written, write_text
 from crrl_fast.run import METRICS_FILE
 
 _EVENTS = "events.out.tfevents.*"
@@ -45,7 +45,7 @@ class MetricsLog:
             for events in earlier:
                 events.unlink()
         except OSError as error:
-            raise CrrlError(f"{folder}: the log cannot be written ({error.strerror})") from error
+            raise CrrlError(f"{folder}: the log {why_not_written(error)}") from error
 
     def __enter__(self) -> MetricsLog:
         """Return the log, open for writing."""
@@ -77,9 +77,7 @@ class MetricsLog:
             self._file.flush()
             self._events.write(record)
         except OSError as error:
-            raise CrrlError(
-                f"{self._path}: cannot be written ({error.strerror}): make room, and go on with --resume"
-            ) from error
+            raise CrrlError(f"{self._path}: {why_not_written(error)}") from error
         self._text += line
 
 

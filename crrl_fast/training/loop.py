@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from crrl_fast.config import Recipe
 from crrl_fast.data.batches import ResidentClips
-from crrl_fast.errors import CheckpointError, TrainingError
+from crrl_fast.errors import CheckpointError, DeviceMemoryError, TrainingError
+from crrl_fast.memory import device_memory, is_out_of_memory
 from crrl_fast.training.distributed import ALONE, Ranks
 from crrl_fast.training.graphs import best_way_to_take
+from crrl_fast.training.out_of_memory import largest_batch_that_fits
 from crrl_fast.training.state import (
     LOSS_PREFIX,
     MODULE_PREFIX,
@@ -59,6 +61,7 @@ class StageLoop:
         self._recipe = recipe
         self._generator = generator
         self._skips = skips
+        self._ranks = ranks
         self._batches: list[Tensor] = []
         self._step = TrainingStep(module, clips, recipe, ranks, skips=skips > 0)
         self._take = best_way_to_take(self._step, clips, recipe)
@@ -96,6 +99,7 @@ class StageLoop:
 
         Raises:
             TrainingError: the loss or the gradient of more steps than may be skipped is not finite.
+            DeviceMemoryError: a step does not fit into memory.
         """
         while not self.has_finished:
             on_epoch(self._run_epoch(on_step, on_skip))
@@ -132,14 +136,16 @@ class StageLoop:
             raise TrainingError(
                 f"{self.name}: the loss or its gradient is not finite in {self._describe(bad[0])}"
                 + (f" and in {len(bad) - 1} later steps" if len(bad) > 1 else "")
-                + f": look at these clips, lower lr (now {lr}) or clip_grad_norm (now {clip}), and go on from the last "
-                "checkpoint with --resume"
+                + f": look at these clips, lower lr (now {lr}) or clip_grad_norm (now {clip})"
+                + ("" if self._skips else ", or leave such steps out with --on-nonfinite skip"),
+                "--set lr=...",
             )
         wrong = [name for name, value in self._module.state_dict().items() if not bool(value.isfinite().all())]
         if wrong:
             raise TrainingError(
                 f"{self.name}: {wrong[0]} is not finite after {self._describe(self._done - 1)}: lower lr (now "
-                f"{learning_rate(self._recipe, self._epoch)}), and go on from the last checkpoint with --resume"
+                f"{learning_rate(self._recipe, self._epoch)})",
+                "--set lr=...",
             )
 
     def load_state(self, state: StageState, *, restart_epoch: bool = False) -> None:
@@ -184,7 +190,7 @@ class StageLoop:
         for position, frames in clips.shuffled(recipe.batch_size, self._generator, recipe.length_buckets):
             self._batches.append(position)
             if len(self._batches) > already:
-                self._take(position, frames)
+                self._take_step(position, frames)
                 self._done += 1
                 on_step(len(position))
         self.check()
@@ -209,6 +215,26 @@ class StageLoop:
             "clips_per_second": len(clips) / seconds,
             **({"skipped": len(skipped)} if skipped else {}),
         }
+
+    def _take_step(self, position: Tensor, frames: int) -> None:
+        """Take a step, or say which batch would have fitted."""
+        try:
+            self._take(position, frames)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            memory = device_memory(self._clips.device)
+        else:
+            return
+        # Only here, behind the except clause, is nothing of the failed step held by its traceback.
+        self._take = self._step
+        fits = largest_batch_that_fits(self._module, self._clips, self._recipe, len(position), self._ranks)
+        would = f"batch_size={fits} was measured to fit" if fits else "not even one clip would fit: lower max_frames"
+        raise DeviceMemoryError(
+            f"{self.name}, epoch {self._epoch}, step {self._done + 1}: out of memory: a batch of {len(position)} "
+            f"clips of {frames} frames does not fit on {memory}; {would}",
+            f"--set batch_size={fits}" if fits else "",
+        )
 
     def _bad_steps(self) -> list[int]:
         """Return which steps of the epoch under way, from 0, have a loss or a gradient that is not finite."""

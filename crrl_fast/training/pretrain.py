@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,26 +14,29 @@ from rich.console import Console
 from safetensors import SafetensorError
 
 from crrl_fast.config import Recipe
-from crrl_fast.data.batches import ResidentClips, resident_split
-from crrl_fast.data.catalog import open_data
+from crrl_fast.data.batches import ResidentClips
+from crrl_fast.data.file_version import FileWatch
 from crrl_fast.data.frame_format import FrameFormat
+from crrl_fast.data.info import StoreInfo
 from crrl_fast.data.store import Store
 from crrl_fast.determinism import deterministic_algorithms
-from crrl_fast.errors import CheckpointError, ConfigError, DataError
+from crrl_fast.errors import CheckpointError, ConfigError, CrrlError, DataError, DeviceMemoryError, TrainingError
 from crrl_fast.evaluation.features import FeatureSet, extract_features
 from crrl_fast.evaluation.knn import nearest_neighbour_accuracy
 from crrl_fast.files import file_digest
-from crrl_fast.lock import folder_lock
+from crrl_fast.lock import FolderLock, folder_lock
+from crrl_fast.memory import device_memory, is_out_of_memory
 from crrl_fast.run import OWN_STORE, RunConfig, RunFolder
 from crrl_fast.seeding import seed_everything
 from crrl_fast.training.checkpoint import Checkpoint, remove_leftovers
+from crrl_fast.training.data import load_training_data
 from crrl_fast.training.display import TrainingDisplay
 from crrl_fast.training.distributed import Ranks, joined_ranks
 from crrl_fast.training.keeper import CheckpointKeeper
 from crrl_fast.training.log import MetricsLog
 from crrl_fast.training.loop import StageLoop
 from crrl_fast.training.request import PretrainRequest
-from crrl_fast.training.resume import differences, newest_usable, run_to_resume
+from crrl_fast.training.resume import differences, how_to_go_on, newest_usable, run_to_resume
 from crrl_fast.training.stages import ContrastiveMotionLearner, InformationFuser, JointLearner, SequenceReconstructor
 from crrl_fast.training.state import StageState
 from crrl_fast.training.stopping import Interruption, StopSignals
@@ -50,30 +54,37 @@ def pretrain(request: PretrainRequest, console: Console) -> RunFolder:
 
     Raises:
         ConfigError: the split or the run folder is not usable, or the run to go on with was started otherwise.
-        DataError: the store is missing or damaged.
+        DataError: the store is missing, damaged or being written, or has values that are not finite.
         CheckpointError: the run to go on with has checkpoints, but none is usable.
-        TrainingError: a loss is no longer finite, or another process has ended.
+        TrainingError: a loss is no longer finite, another process has ended, or (DeviceMemoryError) memory is lacking.
         Interruption: SIGINT or SIGTERM came; the run is saved as it was after the step that was under way.
     """
-    with joined_ranks(request.device) as ranks, ExitStack() as held:
+    with joined_ranks(request.device) as ranks, _Held() as held:
         held.enter_context(deterministic_algorithms(request.recipe.deterministic))
         console.quiet |= not ranks.is_first
-        store, path = _open(request, ranks)
-        train, test = resident_split(store.processed(request.recipe.steps()), request.split, request.device)
-        config = _config(request, store, ranks)
-        start = ranks.from_first(partial(_begin, request, config, store, path, console, held))
+        store, file, train, test = load_training_data(request, ranks)
+        info = store.info
+        config = _config(request, info, ranks)
+        start = ranks.from_first(partial(_begin, request, config, store, file, console, held))
+        del store  # on a GPU, its frames on the host are no longer needed
         if start.is_complete:
             _say(console, f"{start.run.path}: has finished already, there is nothing left to train")
             return start.run
         threads = f"{config.threads} threads"
         _say(
             console,
-            f"{store.info.dataset}: {len(train)} training clips, {len(test)} test clips, {train.longest} frames at "
+            f"{info.dataset}: {len(train)} training clips, {len(test)} test clips, {train.longest} frames at "
             f"most; {request.device.type}, {threads if ranks.is_alone else f'{ranks.size} processes of {threads}'}; "
             f"run folder {start.run.path}",
         )
-        _Pretraining(start.run, request, console, store, train, test, ranks).run(start.checkpoint)
+        _Pretraining(start.run, request, console, info, file, train, test, ranks, held.lock).run(start.checkpoint)
     return start.run
+
+
+class _Held(ExitStack):
+    """What a run holds until it ends, with the lock of its folder on the first process."""
+
+    lock: FolderLock | None = None
 
 
 @dataclass(frozen=True)
@@ -85,27 +96,16 @@ class _Start:
     is_complete: bool = False
 
 
-def _open(request: PretrainRequest, ranks: Ranks) -> tuple[Store, Path | None]:
-    """Return the store to train on, and where it lies; None where it is in memory."""
-    if isinstance(request.data, Store):
-        return request.data, None
-    # One process of each machine comes first: the embedded data set may have to be generated.
-    ranks.together(partial(open_data, request.data), here=ranks.local_rank == 0)
-    opened = ranks.together(partial(open_data, request.data))
-    assert opened is not None
-    return opened
-
-
 def _begin(
-    request: PretrainRequest, config: RunConfig, store: Store, path: Path | None, console: Console, held: ExitStack
+    request: PretrainRequest, config: RunConfig, store: Store, file: FileWatch | None, console: Console, held: _Held
 ) -> _Start:
     """Lock the folder of a new run, or of one to go on with, for as long as ``held`` is open."""
-    begun = run_to_resume(request, config, store)
+    begun = run_to_resume(request, config, store.info)
     folder = request.out if begun is None else begun.path
-    path = folder / OWN_STORE if path is None else path
+    path = folder / OWN_STORE if file is None else file.path
     config = replace(config, data=str(path.resolve()))
     _make_folder(folder)
-    held.enter_context(folder_lock(folder))
+    held.lock = held.enter_context(folder_lock(folder))
     checkpoint = None
     if begun is None:
         run = RunFolder.create(folder, config)
@@ -116,7 +116,7 @@ def _begin(
         remove_leftovers(folder)
         run = begun if begun.config == config else begun.reconfigured(config)
         _say(console, _going_on(begun, config, checkpoint))
-    if isinstance(request.data, Store) and not path.exists():
+    if file is None and not path.exists():
         store.save(path)
     return _Start(run, checkpoint)
 
@@ -129,19 +129,23 @@ class _Pretraining:
         run: RunFolder,
         request: PretrainRequest,
         console: Console,
-        store: Store,
+        info: StoreInfo,
+        file: FileWatch | None,
         train: ResidentClips,
         test: ResidentClips,
         ranks: Ranks,
+        lock: FolderLock | None,
     ) -> None:
+        self._lock = lock
         self._ranks = ranks
         self._run = run
         self._request = request
         self._recipe = request.recipe
-        self._store = store
+        self._info = info
+        self._file = file
         self._train = train
         self._console = console
-        self._probe = _NearestNeighbourProbe(store, train, test, request)
+        self._probe = _NearestNeighbourProbe(len(info.class_names), train, test, request)
         self._keeper = CheckpointKeeper(run.path, request.checkpoints)
         self._modules: dict[str, torch.nn.Module] = {}
         self._finished: dict[str, str] = {}
@@ -163,10 +167,28 @@ class _Pretraining:
                 batches = min(checkpoint.state.step * self._recipe.batch_size, len(self._train))
                 display.skip(first * epochs + checkpoint.state.epoch - 1, batches)
             for stage in stages[first:]:
-                try:
+                with self._faults_told(stage):
                     self._train_stage(stage, checkpoint if checkpoint and stage == checkpoint.stage else None)
-                except CheckpointError as error:
-                    raise CheckpointError(f"{self._run.path}: {error}") from error
+
+    @contextmanager
+    def _faults_told(self, stage: str) -> Iterator[None]:
+        """Add to whatever ends a stage how far the run is saved, and how it is gone on with."""
+        try:
+            yield
+        except CheckpointError as error:
+            raise CheckpointError(f"{self._run.path}: {error}") from error
+        except ConfigError:  # which says itself whether it can be gone on with
+            raise
+        except CrrlError as error:
+            options = error.options if isinstance(error, TrainingError) else ""
+            raise type(error)(f"{error}; {how_to_go_on(self._run.path, options)}") from error
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise DeviceMemoryError(
+                f"{stage}: out of memory between training steps, on {device_memory(self._request.device)}: end other "
+                f"programs there; {how_to_go_on(self._run.path)}"
+            ) from error
 
     def _train_stage(self, stage: str, checkpoint: Checkpoint | None) -> None:
         generator = seed_everything(self._request.seed, stage)
@@ -174,7 +196,7 @@ class _Pretraining:
         skips = MAX_SKIPPED if self._request.on_nonfinite == "skip" else 0
         loop = StageLoop(stage, module, self._train, self._recipe, generator, self._ranks, skips=skips)
         if checkpoint is not None:
-            otherwise = differences(dict(checkpoint.config), self._run.config.record(), self._store)
+            otherwise = differences(dict(checkpoint.config), self._run.config.record(), self._info)
             loop.load_state(checkpoint.state, restart_epoch=bool(otherwise))
         self._ranks.seed_noise(self._request.seed, stage if checkpoint is None else _place(stage, checkpoint.state))
         self._display.start_stage(stage)
@@ -193,6 +215,7 @@ class _Pretraining:
             record.update(self._probe(module, record["epoch"]))
             self._log.write(record)
             self._display.epoch(record, self._recipe.epochs)
+            self._look_at_the_store()
             is_due = self._keeper.is_due_after_epoch(record["epoch"], self._recipe.epochs)
             if self._stop.received is not None or is_due:
                 self._save(loop, module)
@@ -200,8 +223,21 @@ class _Pretraining:
         loop.run(on_step=on_step, on_epoch=on_epoch, on_skip=lambda line: _say(self._console, line))
         self._finished[stage] = self._ranks.from_first(lambda: file_digest(self._run.save_stage(stage, module)))
 
+    def _look_at_the_store(self) -> None:
+        """Say what has happened to the file since it was read; the run needs it no more."""
+        news = self._file.news() if self._file else None
+        if news is not None:
+            assert self._file is not None
+            _say(
+                self._console,
+                f"{self._file.path} {news}: this run goes on with what it read (hash {self._info.sha256[:12]}); to "
+                "resume or evaluate it later, the file must be there again as it was",
+            )
+
     def _save(self, loop: StageLoop, module: torch.nn.Module) -> None:
         loop.check()
+        if self._lock is not None:
+            self._lock.keep()
         state = loop.state()
         config = self._run.config.record()
         self._keeper.save(Checkpoint(loop.name, state, config, dict(self._finished), self._log.text))
@@ -230,12 +266,12 @@ class _Pretraining:
             raise CheckpointError(f"{file}: not usable, and later stages need it ({reason})") from error
 
 
-def _config(request: PretrainRequest, store: Store, ranks: Ranks) -> RunConfig:
+def _config(request: PretrainRequest, info: StoreInfo, ranks: Ranks) -> RunConfig:
     return RunConfig(
         data="",
-        data_sha256=store.info.sha256,
-        dataset=store.info.dataset,
-        frames=FrameFormat.of(store.info),
+        data_sha256=info.sha256,
+        dataset=info.dataset,
+        frames=FrameFormat.of(info),
         split=request.split,
         stages=request.stages,
         recipe_name=request.recipe_name,
@@ -246,6 +282,7 @@ def _config(request: PretrainRequest, store: Store, ranks: Ranks) -> RunConfig:
         versions=software_versions(),
         fusion=request.fusion,
         probe_every=request.probe_every,
+        on_nonfinite=request.on_nonfinite,
         processes=ranks.size,
     )
 
@@ -319,9 +356,9 @@ def _new_module(
 class _NearestNeighbourProbe:
     """The 1-NN score of a stage's encoder every few epochs and at the last one, where there are labels to score by."""
 
-    def __init__(self, store: Store, train: ResidentClips, test: ResidentClips, request: PretrainRequest) -> None:
+    def __init__(self, num_classes: int, train: ResidentClips, test: ResidentClips, request: PretrainRequest) -> None:
         self._parts = train, test
-        self._num_classes = store.num_classes
+        self._num_classes = num_classes
         self._epochs = request.recipe.epochs
         labelled = all(len(part) and bool((part.labels >= 0).any()) for part in self._parts)
         self._every = request.probe_every if labelled else 0

@@ -104,7 +104,7 @@ class PretrainRequest:
         resume: str | Path | None = None,
         force: bool = False,
         checkpoints: CheckpointPolicy | None = None,
-        on_nonfinite: str = "stop",
+        on_nonfinite: str | None = None,
     ) -> PretrainRequest:
         """Return the request in full. What is None is that of the run that ``resume`` names, or else its default.
 
@@ -123,7 +123,8 @@ class PretrainRequest:
                 ``runs`` that was started in the same way, or a new one where there is none.
             force: go on even with a run that was started otherwise.
             checkpoints: when they are written, and how many are kept.
-            on_nonfinite: ``stop`` or ``skip``: what is done about a step whose loss or gradient is not finite.
+            on_nonfinite: ``stop`` or ``skip``: what is done about a step whose loss or gradient is not finite; by
+                default ``stop``.
 
         Raises:
             ConfigError: something is unknown or out of range, both fusion and stages are given, there is no data, or
@@ -153,7 +154,7 @@ class PretrainRequest:
             is_search=resume == AUTO and out is None,
             force=force,
             checkpoints=checkpoints or CheckpointPolicy(),
-            on_nonfinite=on_nonfinite,
+            on_nonfinite=_first(on_nonfinite, begun.on_nonfinite if begun else "stop"),
         )
 
 

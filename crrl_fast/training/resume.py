@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
-from crrl_fast.data.store import Store
+from crrl_fast.data.info import StoreInfo
 from crrl_fast.errors import CheckpointError, ConfigError, DataError
 from crrl_fast.files import file_digest
 from crrl_fast.run import RunConfig, RunFolder
-from crrl_fast.training.checkpoint import Checkpoint, checkpoints_in, read_checkpoint
+from crrl_fast.training.checkpoint import Checkpoint, checkpoints_in, place_of, read_checkpoint
 from crrl_fast.training.request import PretrainRequest
 
 
-def run_to_resume(request: PretrainRequest, config: RunConfig, store: Store) -> RunFolder | None:
+def run_to_resume(request: PretrainRequest, config: RunConfig, info: StoreInfo) -> RunFolder | None:
     """Return the run to go on with; None where a new one is to be made.
 
     Args:
         request: names candidates.
         config: what a new run would be started with.
-        store: to train on.
+        info: of the store to train on.
 
     Raises:
         ConfigError: the candidate is no run folder, or was started otherwise.
@@ -31,7 +32,7 @@ def run_to_resume(request: PretrainRequest, config: RunConfig, store: Store) -> 
             if request.is_search:
                 continue
             raise
-        found = differences(run.config.record(), config.record(), store)
+        found = differences(run.config.record(), config.record(), info)
         if not found or (request.force and not request.is_search):
             return run
         if not request.is_search:
@@ -42,21 +43,41 @@ def run_to_resume(request: PretrainRequest, config: RunConfig, store: Store) -> 
     return None
 
 
-def differences(before: dict[str, object], now: dict[str, object], store: Store) -> list[str]:
+def differences(before: dict[str, object], now: dict[str, object], info: StoreInfo) -> list[str]:
     """Return in which fields that decide the result two configs, as records, differ; one phrase each.
 
     Args:
         before: of a run that was started.
         now: what is asked for.
-        store: that ``now`` trains on; a split that is not named is its first.
+        info: of the store that ``now`` trains on; a split that is not named is its first.
     """
-    first_split = next(iter(store.info.splits), None)
+    first_split = next(iter(info.splits), None)
     then, asked = _deciding(before, first_split), _deciding(now, first_split)
     return [
         f"{name} {_shown(then.get(name))}, now {_shown(asked.get(name))}"
         for name in {**then, **asked}
         if then.get(name) != asked.get(name)
     ]
+
+
+def where_saved(run: Path) -> str:
+    """Return how far a run is saved, in words that something may follow; nothing is read."""
+    saved = checkpoints_in(run)
+    if not saved:
+        return f"{run} has no checkpoint yet"
+    return f"{run} is saved up to {place_of(saved[-1])}"
+
+
+def how_to_go_on(run: Path, options: str = "") -> str:
+    """Return how far a run is saved and how it is gone on with, in words.
+
+    Args:
+        run: the run folder.
+        options: of the recipe, that differ from those that the run was started with.
+    """
+    forced = f" {options} --force" if options else ""
+    then = "goes on from there" if checkpoints_in(run) else "begins it anew"
+    return f"{where_saved(run)}: `crrl-fast pretrain --resume {run}{forced}` {then}"
 
 
 def newest_usable(run: RunFolder, report: Callable[[str], None]) -> Checkpoint | None:

@@ -13,11 +13,11 @@ from crrl_fast.data.inspection import NotFinite, SplitSizes, find_clip, inspect_
 from crrl_fast.data.preprocess import parse_steps
 from crrl_fast.errors import ConfigError
 from crrl_fast.inspection_table import clip_title, histogram, render
+from tests.stores import save_with_stale_hash
 
 
 def inspected(store, tmp_path):
-    path = tmp_path / "store.safetensors"
-    store.save(path)
+    path = save_with_stale_hash(store, tmp_path / "store.safetensors")
     return inspect_store(Store.open(path), path)
 
 

@@ -92,6 +92,6 @@ def test_an_encoder_that_is_missing_shows_before_a_store_that_is(tiny_path, tmp_
 def test_another_store_is_refused(tiny_store, tiny_path, tmp_path):
     run = make_run(tmp_path / "run", tiny_path)
     other = tmp_path / "other.safetensors"
-    replace(tiny_store, info=replace(tiny_store.info, sha256="0" * 64)).save(other)
+    replace(tiny_store, frames=2 * tiny_store.frames).save(other)
     with pytest.raises(ConfigError, match=f"{other}: not the store that .*run was trained on"):
         RunEvaluation.open(run, data=str(other))

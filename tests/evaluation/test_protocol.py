@@ -146,7 +146,7 @@ def test_runs_on_other_clips_are_not_fused(tiny_store, tiny_path, tmp_path):
     with pytest.raises(ConfigError, match=r"second: .* split 'other', but .*first .* 'xview': .*--split"):
         evaluate([first, second], NearestNeighbours())
     path = tmp_path / "moved.safetensors"
-    replace(tiny_store, info=replace(tiny_store.info, sha256="0" * 64)).save(path)
+    replace(tiny_store, frames=2 * tiny_store.frames).save(path)
     third = RunEvaluation.open(make_run(tmp_path / "third", path))
     with pytest.raises(ConfigError, match=r"third: .*another store than .*first"):
         evaluate([first, third], NearestNeighbours())

@@ -81,7 +81,7 @@ def tiny_run(make_run, tiny_store, tiny_path):
 def unlabelled(tiny_store):
     """Return the tiny store without its labels."""
     info = replace(tiny_store.info, class_names=())
-    return replace(tiny_store, labels=tiny_store.labels.new_full((len(tiny_store),), -1), info=info)
+    return replace(tiny_store, labels=tiny_store.labels.new_full((len(tiny_store),), -1), info=info).hashed()
 
 
 @pytest.fixture

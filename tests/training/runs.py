@@ -43,13 +43,18 @@ def assert_same_runs(have: Path, want: Path):
 
 def stop_after(monkeypatch, steps, number=signal.SIGTERM):
     """Send this process a signal while it takes step ``steps``, counted over all stages."""
+    at_step(monkeypatch, steps, lambda: signal.raise_signal(number))
+
+
+def at_step(monkeypatch, steps, work):
+    """Do ``work`` while step ``steps`` is taken, counted over all stages."""
     taken, step = [], StageLoop._run_epoch
 
     def counted(self, on_step, on_skip):
         def count(clips):
             taken.append(clips)
             if len(taken) == steps:
-                signal.raise_signal(number)
+                work()
             on_step(clips)
 
         return step(self, count, on_skip)

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -194,7 +195,7 @@ def test_parts_cover_a_batch_in_order():
             assert sum(shard.share for shard in shards) == pytest.approx(1)
             assert all(shard.stop - shard.start >= 1 and shard.stop <= clips for shard in shards)
             assert all(len(part) in (clips // size, clips // size + 1) for part in counted)
-    assert ALONE.shard(7) == (0, 7, 1.0, None)
+    assert ALONE.shard(7) == (0, 7, 1.0, (7,))
 
 
 def test_without_torchrun_a_process_is_alone(monkeypatch, cpu):
@@ -211,3 +212,35 @@ def test_a_timeout_is_checked(monkeypatch, cpu, text):
     monkeypatch.setenv("CRRL_RANK_TIMEOUT", text)
     with pytest.raises(ConfigError, match=f"CRRL_RANK_TIMEOUT='{text}': give seconds"), joined_ranks(cpu):
         pass
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (
+            "lack_memory_for_batches",
+            "a batch of 6 clips of .* batch_size=4 was measured to fit; .*run has no checkpoint",
+        ),
+        ("lack_the_store", r"tiny\.safetensors: no such file"),
+        ("read_another_store", "data set 'tiny': the processes of this run read different stores"),
+    ],
+)
+def test_a_fault_of_one_process_is_told_once_and_ends_all(tiny_path, tmp_path, fault, message):
+    asked = ["--data", tiny_path, "--stages", "cml", "--out", tmp_path / "run", *SMALL, "--set", "batch_size=6"]
+    launched = torchrun(2, "tests.training.faulty_rank", 1, fault, "pretrain", *asked)
+    code, _, err = finished(launched, 100)
+    assert code != 0
+    (line,) = own_lines(err)
+    assert re.search(message, line)
+    assert "crrl_fast/" not in err
+
+
+def test_a_number_that_is_none_is_told_once(tiny_store, tmp_path):
+    tiny_store.frames[0, 0] = torch.nan
+    tiny_store.save(tmp_path / "bad.safetensors")
+    launched = torchrun(2, "crrl_fast", "pretrain", "--data", tmp_path / "bad.safetensors", "--out", tmp_path / "run")
+    code, _, err = finished(launched, 100)
+    assert code != 0
+    (line,) = own_lines(err)
+    assert "clip 0 ('clip 0') has a value that is not finite at frame 0" in line
+    assert not (tmp_path / "run").exists()

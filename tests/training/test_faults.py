@@ -5,16 +5,18 @@ import resource
 import shutil
 import subprocess
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import crrl_fast
 from crrl_fast.errors import ConfigError, CrrlError
+from crrl_fast.lock import LOCK_FILE, folder_lock
 from crrl_fast.training.checkpoint import checkpoints_in, read_checkpoint, remove_checkpoint
 from crrl_fast.training.log import MetricsLog
-from tests.training.runs import assert_same_runs, interrupted, metrics, pretrain
+from tests.training.runs import assert_same_runs, at_step, interrupted, metrics, pretrain
 
 OFTEN = {"checkpoint_every": 1, "keep": 100}
 
@@ -49,9 +51,11 @@ def test_a_full_file_system_ends_the_run_and_keeps_its_checkpoints(tiny_path, tm
     disk.mkdir()
     with tmpfs(disk):
         run = disk / "run"
-        with pytest.raises(CrrlError, match="cannot be written") as error:
+        with pytest.raises(CrrlError, match=r"cannot be written \(No space left on device\): make room") as error:
             pretrain(tiny_path, run, **asked, **OFTEN)
         assert len(str(error.value).splitlines()) == 1
+        assert f"{run} is saved up to cml epoch " in str(error.value)
+        assert f"`crrl-fast pretrain --resume {run}` goes on from there" in str(error.value)
         saved = checkpoints_in(run)
         assert len(saved) >= 3
         for path in saved:
@@ -114,7 +118,9 @@ def test_a_run_folder_that_becomes_read_only(tiny_store, unprivileged, monkeypat
     interrupted(monkeypatch, data, run, 6)
     saved = checkpoints_in(run)
     (run / "checkpoints").chmod(0o555)
-    with pytest.raises(CrrlError, match=r"checkpoints/000002-.*: cannot be written \(Permission denied\)"):
+    with pytest.raises(
+        CrrlError, match=r"checkpoints/000002-.*: cannot be written \(Permission denied\): make .*--resume"
+    ):
         crrl_fast.pretrain(resume=run, quiet=True, **OFTEN)
     assert checkpoints_in(run) == saved
     run.chmod(0o555)
@@ -125,3 +131,42 @@ def test_a_run_folder_that_becomes_read_only(tiny_store, unprivileged, monkeypat
     crrl_fast.pretrain(resume=run, quiet=True)
     assert_same_runs(run, whole.path)
     assert len(metrics(run)) == 6
+
+
+def test_a_lock_that_is_removed_under_a_run_is_held_anew(tiny_path, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    at_step(monkeypatch, 6, (run / LOCK_FILE).unlink)
+    pretrain(tiny_path, run, stages=("ser",), checkpoint_every=1)
+    assert len(metrics(run)) == 3
+    assert not (run / LOCK_FILE).exists()
+
+
+def test_a_second_job_that_removes_the_lock_ends_the_first(tiny_path, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    with ExitStack() as second:
+
+        def intrude():
+            (run / LOCK_FILE).unlink()
+            second.enter_context(folder_lock(run))
+
+        at_step(monkeypatch, 6, intrude)
+        with pytest.raises(ConfigError, match=r"run: \.lock was removed while this job wrote .* saves nothing more"):
+            pretrain(tiny_path, run, stages=("ser",), checkpoint_every=1)
+        (newest,) = checkpoints_in(run)
+        assert read_checkpoint(newest).state.epoch == 2
+        assert (run / LOCK_FILE).exists()
+    monkeypatch.undo()
+    crrl_fast.pretrain(resume=run, quiet=True)
+    assert len(metrics(run)) == 3
+
+
+def test_a_run_folder_that_is_renamed_under_its_run(tiny_path, tmp_path, monkeypatch):
+    """What was saved stays together, and no second folder of the old name is made."""
+    whole = pretrain(tiny_path, tmp_path / "whole")
+    run, elsewhere = tmp_path / "run", tmp_path / "elsewhere"
+    with monkeypatch.context() as patch, pytest.raises(ConfigError, match="run: was deleted, renamed or cut off"):
+        at_step(patch, 6, partial(run.rename, elsewhere))
+        pretrain(tiny_path, run, checkpoint_every=1)
+    assert not run.exists()
+    crrl_fast.pretrain(resume=elsewhere, quiet=True)
+    assert_same_runs(elsewhere, whole.path)

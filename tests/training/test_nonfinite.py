@@ -1,6 +1,7 @@
 """Steps whose loss or gradient is not finite: named, or skipped without a trace."""
 
 import copy
+import json
 from dataclasses import replace
 
 import pytest
@@ -10,11 +11,12 @@ import crrl_fast
 from crrl_fast.config import Recipe
 from crrl_fast.data.batches import ResidentClips
 from crrl_fast.errors import ConfigError, TrainingError
+from crrl_fast.run import RunFolder
 from crrl_fast.training.checkpoint import checkpoints_in, read_checkpoint
 from crrl_fast.training.loop import StageLoop
 from crrl_fast.training.stages import ContrastiveMotionLearner, SequenceReconstructor
 from crrl_fast.training.step import TrainingStep
-from tests.training.runs import metrics, pretrain
+from tests.training.runs import interrupted, metrics, pretrain
 
 RECIPE = Recipe(epochs=2, batch_size=4, hidden_size=8, queue_size=9, lr=0.1)
 BAD = 5
@@ -148,3 +150,38 @@ def test_a_run_that_skips_says_so(tiny_store, tmp_path, monkeypatch, capsys):
 def test_what_else_is_asked_for_is_refused(tiny_path, tmp_path):
     with pytest.raises(ConfigError, match="on_nonfinite must be stop or skip, got 'ignore'"):
         pretrain(tiny_path, tmp_path / "run", on_nonfinite="ignore")
+
+
+def test_what_is_done_about_them_is_the_runs_own(tiny_path, tmp_path, monkeypatch):
+    """Where it is not said anew, as all options; a config of before it was recorded says to stop."""
+    run = tmp_path / "run"
+    interrupted(monkeypatch, tiny_path, run, 6, stages=("ser",), on_nonfinite="skip", probe_every=0)
+    taken, forward = [], SequenceReconstructor.forward
+
+    def stumble(self, batch):
+        taken.append(None)
+        losses = forward(self, batch)
+        return {**losses, "loss": losses["loss"] * torch.inf} if len(taken) == 1 else losses
+
+    monkeypatch.setattr(SequenceReconstructor, "forward", stumble)
+    saved = checkpoints_in(run)
+    with pytest.raises(TrainingError, match="epoch 2, step 3 ") as error:
+        crrl_fast.pretrain(resume=run, quiet=True, on_nonfinite="stop", checkpoint_every=0)
+    assert f"{run} is saved up to ser epoch 2, step 2" in str(error.value)
+    assert f"`crrl-fast pretrain --resume {run} --set lr=... --force` goes on from there" in str(error.value)
+    assert "--on-nonfinite skip" in str(error.value)
+    assert checkpoints_in(run) == saved
+    assert RunFolder.open(run).config.on_nonfinite == "stop"
+    taken.clear()
+    crrl_fast.pretrain(resume=run, quiet=True, on_nonfinite="skip")
+    assert [row.get("skipped") for row in metrics(run)] == [None, 1, None]
+    again = tmp_path / "again"
+    taken[:] = [None, None]
+    interrupted(monkeypatch, tiny_path, again, 6, stages=("ser",), on_nonfinite="skip", probe_every=0)
+    taken.clear()
+    crrl_fast.pretrain(resume=again, quiet=True)
+    assert [row.get("skipped") for row in metrics(again)] == [None, 1, None]
+    config = json.loads((again / "config.json").read_text())
+    assert config.pop("on_nonfinite") == "skip"
+    (again / "config.json").write_text(json.dumps(config))
+    assert RunFolder.open(again).config.on_nonfinite == "stop"
