@@ -106,6 +106,7 @@ class GraphRecorder:
                 raise cause from None
             reason = str(cause).splitlines()[0]
             raise TrainingError(
-                f"the training step does not fit into a CUDA graph ({reason}): --set cuda_graphs=false goes without"
+                f"the training step does not fit into a CUDA graph ({reason}): --set cuda_graphs=false goes without",
+                "--set cuda_graphs=false",
             ) from error
         return graph.replay
