@@ -107,9 +107,9 @@ gpu-check:  ## with a GPU: build, test and measure with python3's own packages; 
 	    --json $(RESULTS)/$$what-cuda.json --markdown $(RESULTS)/$$what-cuda.md $$($(PYTHON) -c "import \
 	    importlib.util as u; print('--plot $(RESULTS)/$$what-cuda.png' if u.find_spec('matplotlib') else '')") || exit 1; \
 	done
-	CRRL_EXT=required PYTHONPATH=$(CURDIR) $(PYTHON) bench/determinism.py --device cuda --steps 20 --rounds 10 \
+	CRRL_EXT=required PYTHONPATH=$(CURDIR) $(PYTHON) bench/determinism.py --device cuda --steps 20 --rounds 5 \
 	  --json $(RESULTS)/determinism-cuda.json --markdown $(RESULTS)/determinism-cuda.md
-	CRRL_EXT=required PYTHONPATH=$(CURDIR) $(PYTHON) bench/checkpoints.py --device cuda \
+	CRRL_EXT=required PYTHONPATH=$(CURDIR) $(PYTHON) bench/checkpoints.py --device cuda --data demo \
 	  --json $(RESULTS)/checkpoints-cuda.json --markdown $(RESULTS)/checkpoints-cuda.md
 
 # Without torch's cache every tensor is an allocation of its own, whose bounds memcheck knows. Only kernels of namespace
