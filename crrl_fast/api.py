@@ -27,9 +27,9 @@ def pretrain(
     probe_every: int | None = None,
     resume: str | Path | None = None,
     force: bool = False,
-    checkpoint_every: int = 5,
-    checkpoint_minutes: float = 10.0,
-    keep: int = 3,
+    checkpoint_every: int | None = None,
+    checkpoint_minutes: float | None = None,
+    keep: int | None = None,
     on_nonfinite: str | None = None,
     quiet: bool = False,
     **overrides: Any,  # noqa: ANN401 - a value of any recipe field
@@ -54,9 +54,9 @@ def pretrain(
             for that of ``out``, or, without ``out``, the newest in ``runs`` that was started in the same way; where
             there is none, a new run is made.
         force: go on even where data, recipe, stages, split or seed differ from those the run was started with.
-        checkpoint_every: epochs of a stage between two checkpoints; 0 for none.
-        checkpoint_minutes: between two, also within an epoch; 0 for none.
-        keep: of the newest checkpoints that are kept.
+        checkpoint_every: epochs of a stage between two checkpoints; 0 for none; by default 5.
+        checkpoint_minutes: between two, also within an epoch; 0 for none; by default 10.
+        keep: of the newest checkpoints that are kept; by default 3.
         on_nonfinite: ``stop`` (the default) at a step whose loss or gradient is not finite, or ``skip`` up to 10 an
             epoch.
         quiet: print nothing. The log is written all the same.
@@ -75,7 +75,6 @@ def pretrain(
     """
     from rich.console import Console
 
-    from crrl_fast.training.keeper import CheckpointPolicy
     from crrl_fast.training.pretrain import pretrain as run_pretraining
     from crrl_fast.training.request import PretrainRequest
 
@@ -92,7 +91,9 @@ def pretrain(
         probe_every=probe_every,
         resume=resume,
         force=force,
-        checkpoints=CheckpointPolicy(checkpoint_every, checkpoint_minutes, keep),
+        checkpoint_every=checkpoint_every,
+        checkpoint_minutes=checkpoint_minutes,
+        keep=keep,
         on_nonfinite=on_nonfinite,
     )
     return run_pretraining(request, Console(quiet=quiet))

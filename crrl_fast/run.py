@@ -55,6 +55,9 @@ class RunConfig:
         fusion: the fusion that the stages were chosen by; None where they were named.
         probe_every: epochs between nearest-neighbour scores; 0 for none.
         on_nonfinite: ``stop`` or ``skip``: what is done about a step whose loss or gradient is not finite.
+        checkpoint_every: epochs of a stage between two checkpoints; 0 for none.
+        checkpoint_minutes: between two, also within an epoch; 0 for none.
+        keep: of the newest checkpoints that are kept.
         processes: that train together.
     """
 
@@ -73,6 +76,9 @@ class RunConfig:
     fusion: str | None = None
     probe_every: int = 10
     on_nonfinite: str = "stop"
+    checkpoint_every: int = 5
+    checkpoint_minutes: float = 10.0
+    keep: int = 3
     processes: int = 1
 
     def __post_init__(self) -> None:
@@ -97,7 +103,8 @@ class RunConfig:
 _TYPES: dict[str, Any] = {
     **dict.fromkeys(("data", "data_sha256", "dataset", "recipe_name", "device", "on_nonfinite"), str),
     **dict.fromkeys(("split", "fusion"), (str, type(None))),
-    **dict.fromkeys(("seed", "threads", "probe_every"), int),
+    **dict.fromkeys(("seed", "threads", "probe_every", "checkpoint_every", "keep"), int),
+    "checkpoint_minutes": (int, float),
     "versions": Mapping,
 }
 

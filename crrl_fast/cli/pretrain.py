@@ -39,9 +39,13 @@ def pretrain(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Go on with a run that was started otherwise.")] = False,
-    checkpoint_every: Annotated[int, typer.Option(help="Epochs of a stage between checkpoints; 0: none.")] = 5,
-    checkpoint_minutes: Annotated[float, typer.Option(help="Minutes between checkpoints; 0: none.")] = 10.0,
-    keep: Annotated[int, typer.Option(help="Of the newest checkpoints that are kept.")] = 3,
+    checkpoint_every: Annotated[
+        int | None, typer.Option(help="Epochs of a stage between checkpoints; 0: none; default: 5.")
+    ] = None,
+    checkpoint_minutes: Annotated[
+        float | None, typer.Option(help="Minutes between checkpoints; 0: none; default: 10.")
+    ] = None,
+    keep: Annotated[int | None, typer.Option(help="Of the newest checkpoints that are kept; default: 3.")] = None,
     on_nonfinite: Annotated[
         str | None,
         typer.Option(
@@ -51,7 +55,6 @@ def pretrain(
 ) -> None:
     """Pretrain an encoder without labels."""
     from crrl_fast.config import load_toml, parse_assignments
-    from crrl_fast.training.keeper import CheckpointPolicy
     from crrl_fast.training.pretrain import pretrain as run_pretraining
     from crrl_fast.training.request import PretrainRequest
     from crrl_fast.training.stopping import Interruption
@@ -69,7 +72,9 @@ def pretrain(
         probe_every=probe_every,
         resume=resume,
         force=force,
-        checkpoints=CheckpointPolicy(checkpoint_every, checkpoint_minutes, keep),
+        checkpoint_every=checkpoint_every,
+        checkpoint_minutes=checkpoint_minutes,
+        keep=keep,
         on_nonfinite=on_nonfinite,
     )
     try:

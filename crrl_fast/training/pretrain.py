@@ -283,6 +283,9 @@ def _config(request: PretrainRequest, info: StoreInfo, ranks: Ranks) -> RunConfi
         fusion=request.fusion,
         probe_every=request.probe_every,
         on_nonfinite=request.on_nonfinite,
+        checkpoint_every=request.checkpoints.every,
+        checkpoint_minutes=request.checkpoints.minutes,
+        keep=request.checkpoints.keep,
         processes=ranks.size,
     )
 

@@ -103,7 +103,9 @@ class PretrainRequest:
         probe_every: int | None = None,
         resume: str | Path | None = None,
         force: bool = False,
-        checkpoints: CheckpointPolicy | None = None,
+        checkpoint_every: int | None = None,
+        checkpoint_minutes: float | None = None,
+        keep: int | None = None,
         on_nonfinite: str | None = None,
     ) -> PretrainRequest:
         """Return the request in full. What is None is that of the run that ``resume`` names, or else its default.
@@ -122,7 +124,9 @@ class PretrainRequest:
             resume: the run folder to go on with; ``auto`` for the one of ``out``, or, without ``out``, the newest in
                 ``runs`` that was started in the same way, or a new one where there is none.
             force: go on even with a run that was started otherwise.
-            checkpoints: when they are written, and how many are kept.
+            checkpoint_every: epochs of a stage between two checkpoints; 0 for none; by default 5.
+            checkpoint_minutes: between two, also within an epoch; 0 for none; by default 10.
+            keep: of the newest checkpoints that are kept; by default 3.
             on_nonfinite: ``stop`` or ``skip``: what is done about a step whose loss or gradient is not finite; by
                 default ``stop``.
 
@@ -153,7 +157,7 @@ class PretrainRequest:
             candidates=_candidates(out, resume),
             is_search=resume == AUTO and out is None,
             force=force,
-            checkpoints=checkpoints or CheckpointPolicy(),
+            checkpoints=_chosen_checkpoints(begun, checkpoint_every, checkpoint_minutes, keep),
             on_nonfinite=_first(on_nonfinite, begun.on_nonfinite if begun else "stop"),
         )
 
@@ -175,6 +179,15 @@ def _chosen_recipe(recipe: str | Recipe | None, begun: RunConfig | None) -> tupl
     if recipe is None:
         return (DEFAULT_RECIPE, get_recipe(DEFAULT_RECIPE)) if begun is None else (begun.recipe_name, begun.recipe)
     return (recipe, get_recipe(recipe)) if isinstance(recipe, str) else (_name_of(recipe), recipe)
+
+
+def _chosen_checkpoints(
+    begun: RunConfig | None, every: int | None, minutes: float | None, keep: int | None
+) -> CheckpointPolicy:
+    before = CheckpointPolicy()
+    if begun is not None:
+        before = CheckpointPolicy(begun.checkpoint_every, begun.checkpoint_minutes, begun.keep)
+    return CheckpointPolicy(_first(every, before.every), _first(minutes, before.minutes), _first(keep, before.keep))
 
 
 def _chosen_folder(

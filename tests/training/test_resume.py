@@ -46,6 +46,14 @@ def test_a_signal_saves_and_resuming_changes_no_bit(tiny_path, tmp_path, monkeyp
     assert_same_runs(run, whole.path)
 
 
+def test_options_of_checkpoints_are_those_of_the_run_unless_given(tiny_path, tmp_path, monkeypatch):
+    run = tmp_path / "run"
+    interrupted(monkeypatch, tiny_path, run, 6, checkpoint_every=1, checkpoint_minutes=0.5, keep=7, stages=("ser",))
+    resumed = crrl_fast.pretrain(resume=run, keep=1, quiet=True).config
+    assert (resumed.checkpoint_every, resumed.checkpoint_minutes, resumed.keep) == (1, 0.5, 1)
+    assert len(checkpoints_in(run)) == 1
+
+
 def test_tensorboard_shows_each_epoch_once(tiny_path, tmp_path, monkeypatch):
     run = tmp_path / "run"
     interrupted(monkeypatch, tiny_path, run, 10, checkpoint_every=1, stages=("ser",))
