@@ -131,7 +131,7 @@ def _measure(name: str, recipe: Recipe, rounds: int, device: torch.device) -> Da
             name, recipe=recipe, stages=STAGES, out=Path(folder, "run"), device=device.type, checkpoints=policy
         )
         run = pretrain(request, Console(quiet=True))
-        clips, _ = resident_split(open_data(name)[0].processed(recipe.steps()), None, device)
+        clips, _ = resident_split(open_data(name)[0].processed(recipe.preprocessing()), None, device)
         found = {checkpoint.stage: checkpoint for checkpoint in map(read_checkpoint, checkpoints_in(run.path))}
         costs = [_cost(run, found[stage], clips, rounds, Path(folder, stage)) for stage in STAGES]
     return DataCosts(run.config.dataset, len(clips), tuple(costs))

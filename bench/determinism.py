@@ -178,7 +178,7 @@ def train(data: str, steps: int, setting: Setting, device: torch.device) -> dict
     torch.set_num_threads(setting.threads)
     with deterministic_algorithms(setting.deterministic):
         store, _ = open_data(data)
-        clips, _ = resident_split(store.processed(RECIPE.steps()), None, device)
+        clips, _ = resident_split(store.processed(RECIPE.preprocessing()), None, device)
         return {stage: _train_stage(stage, clips, steps) for stage in STAGES}
 
 

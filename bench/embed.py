@@ -66,7 +66,7 @@ def embedding_cases(name: str, raw: Store, count: int, device: torch.device) -> 
     frames = FrameFormat(raw.layout, raw.info.bodies, tuple(describe_steps(DEFAULT_STEPS)))
     torch.manual_seed(0)
     encoder = MotionEncoder(frames.width, recipe.hidden_size, recipe.layers, recipe.dropout)
-    embedder = Embedder(encoder, frames, recipe.steps(), device)
+    embedder = Embedder(encoder, frames, recipe.preprocessing(), device)
     gru = stock_gru(encoder).to(device)
 
     raw_arrays = [raw.clip(i).numpy() for i in range(min(count, len(raw)))]

@@ -38,7 +38,7 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json")] = None,
 ) -> None:
     """Train the stages one after another and print their accuracy and seconds per epoch."""
-    clips = open_data(store)[0].processed(RECIPE.steps())
+    clips = open_data(store)[0].processed(RECIPE.preprocessing())
     train_index, _ = clips.split()
     data = HostClips(clips, train_index)
     results = {}

@@ -112,8 +112,8 @@ class Recipe:
         self._require("stream", self.stream in STREAMS, f"one of {', '.join(STREAMS)}")
         self._require("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
 
-    def steps(self) -> tuple[Step, ...]:
-        """Return the preprocessing that a run applies to its store."""
+    def preprocessing(self) -> tuple[Step, ...]:
+        """Return the steps of preprocessing that a run applies to its store."""
         return (Downsample(self.max_frames), *STREAMS[self.stream])
 
     def _require(self, name: str, holds: bool, what: str) -> None:

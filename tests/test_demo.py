@@ -21,7 +21,7 @@ def mean_pose_accuracy(store) -> float:
 
 def test_a_trained_encoder_is_20_points_over_the_mean_pose(tmp_path, cpu):
     recipe = get_recipe("paper").with_overrides({"epochs": 16, "lr": 0.2, "max_frames": 30})
-    store = prepare("demo", None).processed(recipe.steps())
+    store = prepare("demo", None).processed(recipe.preprocessing())
     path = tmp_path / "demo.safetensors"
     store.save(path)
     request = PretrainRequest(

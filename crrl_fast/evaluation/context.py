@@ -148,7 +148,7 @@ class RunEvaluation:
         run.load_encoder(encoder or run.default_encoder())  # what is missing or damaged shows before data is read
         store, path, _ = load_data(data or run.config.data)
         run.check_data(store, path)
-        clips = store.processed(run.config.recipe.steps())
+        clips = store.processed(run.config.recipe.preprocessing())
         device = device or torch.device("cpu")
         return cls(run, encoder, LabelledSplit(clips, split or run.config.split, path, device), counting)
 

@@ -70,7 +70,7 @@ class TransferEvaluation(RunEvaluation):
         else:
             store, mapping = map_store(store, config.frames)
         clips = fit_store(
-            store, config.frames, (*steps_from_record(config.frames.preprocessing), *config.recipe.steps())
+            store, config.frames, (*steps_from_record(config.frames.preprocessing), *config.recipe.preprocessing())
         )
         evaluation = cls(run, encoder, LabelledSplit(clips, split, path, device or torch.device("cpu")), counting)
         evaluation.target = {

@@ -44,7 +44,7 @@ def describe(run: RunFolder, name: str, encoder: Encoder) -> dict[str, Any]:
         "feature": _FEATURE,
         **config.frames.record(),
         "joints": list(config.frames.layout.joints),
-        "preprocessing": [*config.frames.preprocessing, *describe_steps(config.recipe.steps())],
+        "preprocessing": [*config.frames.preprocessing, *describe_steps(config.recipe.preprocessing())],
         "dataset": config.dataset,
         "data_sha256": config.data_sha256,
         "split": config.split,

@@ -63,7 +63,7 @@ def encode_split(run: Run, store: Store, device: torch.device) -> Gallery:
         ConfigError: the encoder has no usable checkpoint, or the store has no such split.
     """
     encoder = run.folder.load_encoder(run.encoder).to(device)
-    parts = resident_split(store.processed(run.config.recipe.steps()), run.config.split, device)
+    parts = resident_split(store.processed(run.config.recipe.preprocessing()), run.config.split, device)
     encoded = []
     for clips, index in zip(parts, store.split(run.config.split), strict=True):
         if len(index):

@@ -53,7 +53,7 @@ def load_training_data(request: PretrainRequest, ranks: Ranks) -> TrainingData:
             "was; --data names it where it has moved"
         ) from error
     parts = ranks.together(
-        lambda: resident_split(store.processed(request.recipe.steps()), request.split, request.device)
+        lambda: resident_split(store.processed(request.recipe.preprocessing()), request.split, request.device)
     )
     assert parts is not None
     return TrainingData(store, file, *parts)

@@ -38,7 +38,7 @@ def stock_feature(encoder, clip):
 
 def features_of_evaluation(run, store, name):
     """Return the features of all clips of the run's store as the protocols extract them."""
-    seen = store.processed(run.config.recipe.steps())
+    seen = store.processed(run.config.recipe.preprocessing())
     clips = ResidentClips(seen, torch.arange(len(seen)), seen.frames)
     return extract_features(run.load_encoder(name), clips).numpy()
 

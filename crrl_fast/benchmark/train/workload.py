@@ -91,7 +91,7 @@ def open_store(name: str, recipe: Recipe, seed: int) -> Store:
     """
     if name == GENERATED:
         return generated_store(GENERATED, NTU60_TRAINING_CLIPS, recipe.max_frames, derive_seed(seed, GENERATED))
-    return open_data(name)[0].processed(recipe.steps())
+    return open_data(name)[0].processed(recipe.preprocessing())
 
 
 def workload(name: str, store: Store, recipe: Recipe, steps: int, seed: int) -> Workload:
