@@ -120,7 +120,9 @@ def measure(names: Sequence[str], recipe: Recipe, rounds: int, epochs: int, devi
         versions=software_versions(),
         rounds=rounds,
         recipe=asdict(recipe),
-        data=tuple(_measure(name, recipe.with_overrides({"epochs": epochs}), rounds, device) for name in names),
+        data=tuple(
+            _measure(name, recipe.with_overrides({"epochs": epochs, "steps": 0}), rounds, device) for name in names
+        ),
     )
 
 

@@ -104,7 +104,7 @@ def soak(run: Path, data: str, epochs: int, assignments: Sequence[str], device: 
 def judge(run: RunFolder, samples: Sequence[Sample], block: int, device: torch.device) -> SoakRecord:
     """Return the record of a run with a probe every ``block`` epochs."""
     config = run.config
-    settled_after = warm_up(config.recipe.epochs, block)
+    settled_after = warm_up(config.epochs, block)
     stages = tuple(judge_stage(name, part, settled_after, block) for name, part in stages_of(samples).items())
     on_gpu = ("cuda_allocated", "cuda_reserved") if device.type == "cuda" else ()
     exact = ("stage", "epoch", "rss", "pss", "uss", "peak", "descriptors", "threads", *on_gpu)
@@ -119,7 +119,7 @@ def judge(run: RunFolder, samples: Sequence[Sample], block: int, device: torch.d
         data=config.dataset,
         clips=samples[0].clips,
         recipe=asdict(config.recipe),
-        epochs=config.recipe.epochs,
+        epochs=config.epochs,
         warm_up=settled_after,
         block=block,
         seconds=samples[-1].ended - samples[0].ended,

@@ -35,6 +35,7 @@ class Recipe:
         weight_decay: L2 penalty of SGD.
         lr_milestones: epochs after which the learning rate is multiplied by ``lr_decay``.
         lr_decay: that factor.
+        steps: optimiser steps a stage, rounded up to whole epochs; 0 trains for ``epochs``, more than 0 replaces them.
         clip_grad_norm: gradients are scaled down to this global norm; 0 leaves them alone.
         max_frames: longer clips are evenly down-sampled to this many frames.
         stream: what the clips are turned into after that: ``joint`` leaves their coordinates, ``motion`` takes the
@@ -64,6 +65,7 @@ class Recipe:
     weight_decay: float = 1e-4
     lr_milestones: tuple[int, ...] = (18, 50)
     lr_decay: float = 0.5
+    steps: int = 0
     clip_grad_norm: float = 5.0
     max_frames: int = 60
     stream: str = "joint"
@@ -101,6 +103,7 @@ class Recipe:
             "contrast_weight",
             "queue_size",
             "length_buckets",
+            "steps",
         ):
             self._require(name, getattr(self, name) >= 0, "at least 0")
         for name in ("sgd_momentum", "dropout"):
@@ -111,6 +114,14 @@ class Recipe:
         self._require("lr_milestones", rising, "rising epochs of at least 1")
         self._require("stream", self.stream in STREAMS, f"one of {', '.join(STREAMS)}")
         self._require("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
+
+    def steps_per_epoch(self, clips: int) -> int:
+        """Return the optimiser steps of an epoch on ``clips`` training clips, the last of which may be smaller."""
+        return -(-clips // self.batch_size)
+
+    def epochs_on(self, clips: int) -> int:
+        """Return the epochs of a stage on ``clips`` training clips, at least one: ``epochs``, or those of ``steps``."""
+        return -(-self.steps // self.steps_per_epoch(clips)) if self.steps else self.epochs
 
     def preprocessing(self) -> tuple[Step, ...]:
         """Return the steps of preprocessing that a run applies to its store."""

@@ -59,6 +59,7 @@ class RunConfig:
         checkpoint_minutes: between two, also within an epoch; 0 for none.
         keep: of the newest checkpoints that are kept.
         processes: that train together.
+        training_clips: clips of the split that are trained on; 0 where it is not recorded, in a config of before.
     """
 
     data: str
@@ -80,12 +81,13 @@ class RunConfig:
     checkpoint_minutes: float = 10.0
     keep: int = 3
     processes: int = 1
+    training_clips: int = 0
 
     def __post_init__(self) -> None:
         """Check the types, which a config from elsewhere may have wrong, and the fusion.
 
         Raises:
-            ConfigError: a field is of another type, or the fusion is unknown.
+            ConfigError: a field is of another type, the fusion is unknown, or there are no clips for so many steps.
         """
         for name, kind in _TYPES.items():
             if not isinstance(getattr(self, name), kind):
@@ -94,6 +96,13 @@ class RunConfig:
             raise ConfigError(f"stages are {shown(self.stages)}, expected their names")
         if self.fusion is not None:
             get_fusion(self.fusion)
+        if self.training_clips < (1 if self.recipe.steps else 0):
+            raise ConfigError(f"training_clips is {shown(self.training_clips)}, which it cannot be")
+
+    @property
+    def epochs(self) -> int:
+        """The epochs of each stage: the recipe's, or those that its steps come to."""
+        return self.recipe.epochs_on(self.training_clips)
 
     def record(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -103,7 +112,7 @@ class RunConfig:
 _TYPES: dict[str, Any] = {
     **dict.fromkeys(("data", "data_sha256", "dataset", "recipe_name", "device", "on_nonfinite"), str),
     **dict.fromkeys(("split", "fusion"), (str, type(None))),
-    **dict.fromkeys(("seed", "threads", "probe_every", "checkpoint_every", "keep"), int),
+    **dict.fromkeys(("seed", "threads", "probe_every", "checkpoint_every", "keep", "training_clips"), int),
     "checkpoint_minutes": (int, float),
     "versions": Mapping,
 }

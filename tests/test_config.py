@@ -59,6 +59,8 @@ def test_a_resolved_recipe_survives_json():
         ({"contrast_weight": "-1"}, "contrast_weight must be at least 0"),
         ({"contrast_weight": "inf"}, "contrast_weight must be a finite number"),
         ({"length_buckets": "-1"}, "length_buckets must be at least 0"),
+        ({"steps": "-1"}, "steps must be at least 0"),
+        ({"steps": "0.5"}, "steps must be a whole number"),
         ({"length_buckets": "8.5"}, "length_buckets must be a whole number"),
         ({"cuda_graphs": "0"}, "cuda_graphs must be true or false"),
         ({"lr_milestones": "50,18"}, "lr_milestones must be rising"),

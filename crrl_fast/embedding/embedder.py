@@ -61,7 +61,9 @@ class Embedder:
             ConfigError: the encoder has no usable checkpoint.
         """
         config = run.config
-        return cls(run.load_encoder(encoder or run.default_encoder()), config.frames, config.recipe.preprocessing(), device)
+        return cls(
+            run.load_encoder(encoder or run.default_encoder()), config.frames, config.recipe.preprocessing(), device
+        )
 
     def encode(
         self, arrays: Iterable[npt.ArrayLike | Tensor], *, batch_size: int = BATCH_SIZE

@@ -186,7 +186,7 @@ def _stage_notes(runs: Sequence[Run]) -> list[str]:
     notes = []
     for run in runs:
         of_run = f" of {run.name}" if len(runs) > 1 else ""
-        epochs = run.config.recipe.epochs
+        epochs = run.config.epochs
         logged = {log.stage: log for log in run.stages}
         if not logged:
             notes.append(f"The log{of_run} (metrics.jsonl) is missing, so there are no curves.")

@@ -37,7 +37,7 @@ class StageLoop:
         name: of the stage.
         module: on the device of ``clips``.
         clips: the training clips.
-        recipe: epochs, batch size, shuffling, optimiser, schedule, clipping and precision.
+        recipe: epochs or steps, batch size, shuffling, optimiser, schedule, clipping and precision.
         generator: of the shuffling, in the same state on all ranks.
         ranks: the processes that train together.
         skips: steps of an epoch that may have a loss or a gradient that is not finite; they change nothing and are left
@@ -78,7 +78,7 @@ class StageLoop:
     @property
     def has_finished(self) -> bool:
         """Whether all epochs are done."""
-        return self._epoch > self._recipe.epochs
+        return self._epoch > self._recipe.epochs_on(len(self._clips))
 
     def run(
         self,

@@ -64,7 +64,7 @@ def pretrain(request: PretrainRequest, console: Console) -> RunFolder:
         console.quiet |= not ranks.is_first
         store, file, train, test = load_training_data(request, ranks)
         info = store.info
-        config = _config(request, info, ranks)
+        config = _config(request, info, len(train), ranks)
         start = ranks.from_first(partial(_begin, request, config, store, file, console, held))
         del store  # on a GPU, its frames on the host are no longer needed
         if start.is_complete:
@@ -111,7 +111,7 @@ def _begin(
         run = RunFolder.create(folder, config)
     else:
         checkpoint = _checkpoint_of(begun, request, console)
-        if _is_complete(begun, request, checkpoint):
+        if _is_complete(begun, config, checkpoint):
             return _Start(begun, is_complete=True)
         remove_leftovers(folder)
         run = begun if begun.config == config else begun.reconfigured(config)
@@ -154,7 +154,7 @@ class _Pretraining:
         """Train from ``checkpoint``, or from the start where there is none."""
         stages = self._request.stages
         first = 0 if checkpoint is None else stages.index(checkpoint.stage)
-        epochs = self._recipe.epochs
+        epochs = self._run.config.epochs
         with ExitStack() as stack:
             if self._ranks.is_first:
                 self._log = stack.enter_context(MetricsLog(self._run.path, checkpoint.metrics if checkpoint else ""))
@@ -214,9 +214,9 @@ class _Pretraining:
         def end_epoch(record: dict[str, Any]) -> None:
             record.update(self._probe(module, record["epoch"]))
             self._log.write(record)
-            self._display.epoch(record, self._recipe.epochs)
+            self._display.epoch(record, self._run.config.epochs)
             self._look_at_the_store()
-            is_due = self._keeper.is_due_after_epoch(record["epoch"], self._recipe.epochs)
+            is_due = self._keeper.is_due_after_epoch(record["epoch"], self._run.config.epochs)
             if self._stop.received is not None or is_due:
                 self._save(loop, module)
 
@@ -266,7 +266,7 @@ class _Pretraining:
             raise CheckpointError(f"{file}: not usable, and later stages need it ({reason})") from error
 
 
-def _config(request: PretrainRequest, info: StoreInfo, ranks: Ranks) -> RunConfig:
+def _config(request: PretrainRequest, info: StoreInfo, clips: int, ranks: Ranks) -> RunConfig:
     return RunConfig(
         data="",
         data_sha256=info.sha256,
@@ -287,6 +287,7 @@ def _config(request: PretrainRequest, info: StoreInfo, ranks: Ranks) -> RunConfi
         checkpoint_minutes=request.checkpoints.minutes,
         keep=request.checkpoints.keep,
         processes=ranks.size,
+        training_clips=clips,
     )
 
 
@@ -305,14 +306,12 @@ def _checkpoint_of(run: RunFolder, request: PretrainRequest, console: Console) -
     return checkpoint
 
 
-def _is_complete(run: RunFolder, request: PretrainRequest, checkpoint: Checkpoint | None) -> bool:
-    if not all(map(run.has_finished, request.stages)):
-        if checkpoint is None and any(map(run.has_finished, request.stages)):
+def _is_complete(run: RunFolder, config: RunConfig, checkpoint: Checkpoint | None) -> bool:
+    if not all(map(run.has_finished, config.stages)):
+        if checkpoint is None and any(map(run.has_finished, config.stages)):
             raise CheckpointError(f"{run.path}: has finished stages but no checkpoint, so it cannot be gone on with")
         return False
-    return checkpoint is None or (
-        checkpoint.stage == request.stages[-1] and checkpoint.state.epoch > request.recipe.epochs
-    )
+    return checkpoint is None or (checkpoint.stage == config.stages[-1] and checkpoint.state.epoch > config.epochs)
 
 
 def _going_on(run: RunFolder, config: RunConfig, checkpoint: Checkpoint | None) -> str:
@@ -362,7 +361,7 @@ class _NearestNeighbourProbe:
     def __init__(self, num_classes: int, train: ResidentClips, test: ResidentClips, request: PretrainRequest) -> None:
         self._parts = train, test
         self._num_classes = num_classes
-        self._epochs = request.recipe.epochs
+        self._epochs = request.recipe.epochs_on(len(train))
         labelled = all(len(part) and bool((part.labels >= 0).any()) for part in self._parts)
         self._every = request.probe_every if labelled else 0
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
+from crrl_fast.config import Recipe
 from crrl_fast.data.info import StoreInfo
 from crrl_fast.errors import CheckpointError, ConfigError, DataError
 from crrl_fast.files import file_digest
@@ -128,6 +130,7 @@ def _deciding(record: dict[str, object], first_split: str | None) -> dict[str, o
         "stages": record.get("stages"),
         "seed": record.get("seed"),
         "probe_every": record.get("probe_every"),
+        **asdict(Recipe()),  # as a run of before a field was there did
         **(recipe if isinstance(recipe, dict) else {}),
     }
     return json.loads(json.dumps(values))  # type: ignore[no-any-return]  # tuples and lists are then the same

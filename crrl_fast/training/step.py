@@ -59,7 +59,7 @@ class TrainingStep:
             for parameter in self._parameters:
                 self._optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         self._autocast = torch.autocast(clips.device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
-        self._steps = -(-len(clips) // recipe.batch_size)
+        self._steps = recipe.steps_per_epoch(len(clips))
         self._row = torch.zeros(1, dtype=torch.int64, device=clips.device)
         self._names: tuple[str, ...] = ()
         self._losses = torch.zeros(self._steps, 0, dtype=torch.float64, device=clips.device)

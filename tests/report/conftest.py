@@ -51,7 +51,7 @@ def make_run(tmp_path):
 
     def make(store, path, name="run", *, stages=("cml", "inf"), records=None, recipe=RECIPE, split=None, finished=None):
         versions = {"crrl_fast": "0.1.0", "torch": "2.13.0", "commit": None}
-        config = config_on(store, path, recipe, stages, split=split, seed=7, versions=versions)
+        config = config_on(store, path, recipe, stages, split=split, seed=7, versions=versions, training_clips=16)
         saved = stages if finished is None else finished
         run = untrained_run(
             tmp_path / name, config, saved, lambda number: seed_everything(recipe.epochs, saved[number])

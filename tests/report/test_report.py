@@ -283,6 +283,8 @@ def test_an_interrupted_run_says_where_it_stopped(make_run, tiny_store, tiny_pat
     assert "Stage inf stopped after 1 of 2 epochs." in found.text
     (run.path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines[:2])) + "\n")
     assert "Stage inf was not started." in page(run).text
+    steps = make_run(tiny_store, tiny_path, "steps", recipe=RECIPE.with_overrides({"steps": 3}), records=[])
+    assert "Stage inf stopped after 2 of 3 epochs." in page(steps).text
     (run.path / "metrics.jsonl").unlink()
     assert "The log (metrics.jsonl) is missing" in page(run).text
 

@@ -62,7 +62,7 @@ def at_step(monkeypatch, steps, work):
     monkeypatch.setattr(StageLoop, "_run_epoch", counted)
 
 
-def interrupted(monkeypatch, data, out, steps, **asked):
+def interrupted(monkeypatch, data, out, steps, /, **asked):
     """Leave a run that was stopped after some steps; return the interruption."""
     with monkeypatch.context() as patch, pytest.raises(Interruption) as stopped:
         stop_after(patch, steps)

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ import crrl_fast
 from crrl_fast import Split, Store
 from crrl_fast.errors import CheckpointError, ConfigError
 from crrl_fast.lock import folder_lock
-from crrl_fast.training.checkpoint import checkpoints_in
+from crrl_fast.training.checkpoint import checkpoints_in, read_checkpoint, remove_checkpoint, write_checkpoint
 from crrl_fast.training.loop import StageLoop
 from crrl_fast.training.pretrain import pretrain as run_pretraining
 from crrl_fast.training.request import PretrainRequest
@@ -26,6 +27,7 @@ from tests.conftest import one_line_error, random_walks
 from tests.training.runs import SMALL, assert_same_runs, interrupted, metrics, pretrain, stop_after
 
 ROOT = Path(__file__).parents[2]
+ADDED = ("steps",)  # to the recipe, since the first checkpoints were written
 SET = [part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")]
 
 
@@ -193,6 +195,23 @@ def test_a_run_without_checkpoints_starts_anew_and_a_finished_one_is_left_alone(
     _, printed = say(None, resume=begun)
     assert "going on from the beginning, for it has no checkpoint" in printed
     assert_same_runs(begun, whole.path)
+
+
+def test_a_run_of_before_a_field_was_there_goes_on_bit_by_bit(tiny_path, tmp_path, monkeypatch):
+    """Within an epoch too: what a recipe did not say, it did as is the default now."""
+    whole = pretrain(tiny_path, tmp_path / "whole", stages=("ser",))
+    run = tmp_path / "run"
+    interrupted(monkeypatch, tiny_path, run, 6, stages=("ser",))
+    (path,) = checkpoints_in(run)
+    checkpoint = read_checkpoint(path)
+    config = {name: value for name, value in checkpoint.config.items() if name != "training_clips"}
+    config["recipe"] = {name: value for name, value in config["recipe"].items() if name not in ADDED}
+    assert config["recipe"]
+    remove_checkpoint(path)
+    write_checkpoint(run, 1, replace(checkpoint, config=config))
+    (run / "config.json").write_text(json.dumps(config))
+    crrl_fast.pretrain(resume=run, quiet=True)
+    assert_same_runs(run, whole.path)
 
 
 DIFFERENCES = [

@@ -66,7 +66,7 @@ class OurTraining:
         self._lr = recipe.lr
         self._step = TrainingStep(module, clips, recipe, ranks)
         self._take = best_way_to_take(self._step, clips, recipe)
-        self._steps_of_epoch = -(-len(clips) // recipe.batch_size)
+        self._steps_of_epoch = recipe.steps_per_epoch(len(clips))
         self._taken = 0
 
     def step(self, position: Tensor) -> dict[str, Tensor]:

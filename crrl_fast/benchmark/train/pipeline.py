@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from crrl_fast.benchmark.record import Spread
 from crrl_fast.benchmark.train.record import STOCK, PipelineRecord, Preparation
@@ -17,6 +18,12 @@ HOW = (
 )
 
 
+def length(recipe: Mapping[str, Any]) -> str:
+    """Return the length of a stage in words, by the fields of a recipe; records of before have no ``steps``."""
+    steps = recipe.get("steps", 0)
+    return f"{steps} steps rounded up to whole epochs" if steps else f"{recipe['epochs']} epochs"
+
+
 def pipeline(
     times: Mapping[str, StageTimes], preparation: Sequence[Preparation], clips: int, recipe: Recipe
 ) -> tuple[PipelineRecord, ...]:
@@ -26,11 +33,12 @@ def pipeline(
         times: of each stage.
         preparation: of each contender.
         clips: training clips.
-        recipe: epochs a stage and batch size.
+        recipe: epochs or steps a stage, and batch size.
     """
     if not set(STAGES) <= set(times):
         return ()
-    steps = recipe.epochs * clips / recipe.batch_size
+    epochs = recipe.epochs_on(clips)
+    steps = epochs * clips / recipe.batch_size
     totals = {
         prepared.name: [
             sum(prepared.seconds.values()) + steps * sum(seconds)
@@ -38,7 +46,7 @@ def pipeline(
         ]
         for prepared in preparation
     }
-    trained = len(STAGES) * recipe.epochs * clips
+    trained = len(STAGES) * epochs * clips
     return tuple(
         PipelineRecord(
             name,

@@ -173,7 +173,7 @@ def _remarks(record: TrainRecord) -> list[str]:
             "stock: the release's algorithm; the batches of a round are the same for all",
             f"{ROOF_NOTE}; torch.mm, GFLOP/s: {rates}",
             f"peak memory: {EXTRA_MEMORY}",
-            f"{pipeline.HOW}, {record.recipe['epochs']} epochs",
+            f"{pipeline.HOW}, {pipeline.length(record.recipe)}",
             "preparation: done for the clips that the steps drew, and scaled by frames to all training clips",
         ]
     if record.curves:

@@ -7,7 +7,7 @@ from crrl_fast.benchmark.record import Spread
 from crrl_fast.benchmark.train import speed
 from crrl_fast.benchmark.train.contenders import Contender
 from crrl_fast.benchmark.train.flops import step_flops
-from crrl_fast.benchmark.train.pipeline import pipeline
+from crrl_fast.benchmark.train.pipeline import length, pipeline
 from crrl_fast.benchmark.train.plan import WARM_UP, Plan
 from crrl_fast.benchmark.train.record import OURS, OURS_BF16, STOCK, Preparation
 from crrl_fast.benchmark.train.speed import StageTimes, measure_stage
@@ -109,6 +109,7 @@ def test_the_pipeline_is_preparation_and_all_epochs_of_both_stages(plan):
     assert ours.seconds == Spread.of([60 + 250 * 3, 60 + 250 * 6])
     assert ours.clips_per_second == Spread.of([2000 / 810, 2000 / 1560])
     assert ours.ratio == Spread.of([1530 / 810, 3030 / 1560])
+    assert pipeline(times, preparation, clips=100, recipe=recipe.with_overrides({"steps": 249})) == (stock, ours)
     del times["inf"]
     assert pipeline(times, preparation, clips=100, recipe=recipe) == ()
 
@@ -127,3 +128,8 @@ def test_the_pipeline_is_preparation_and_all_epochs_of_both_stages(plan):
 def test_what_cannot_be_measured_is_a_users_error(fields, message):
     with pytest.raises(ConfigError, match=message):
         Plan(torch.device("cpu"), **fields)
+
+
+def test_the_length_of_a_stage_in_words():
+    assert length({"epochs": 60}) == length({"epochs": 60, "steps": 0}) == "60 epochs"
+    assert length({"epochs": 60, "steps": 900}) == "900 steps rounded up to whole epochs"
