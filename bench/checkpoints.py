@@ -128,9 +128,15 @@ def measure(names: Sequence[str], recipe: Recipe, rounds: int, epochs: int, devi
 
 def _measure(name: str, recipe: Recipe, rounds: int, device: torch.device) -> DataCosts:
     with tempfile.TemporaryDirectory() as folder:
-        policy = CheckpointPolicy(every=0, minutes=0, keep=len(STAGES))  # at the end of each stage
         request = PretrainRequest.resolve(
-            name, recipe=recipe, stages=STAGES, out=Path(folder, "run"), device=device.type, checkpoints=policy
+            name,
+            recipe=recipe,
+            stages=STAGES,
+            out=Path(folder, "run"),
+            device=device.type,
+            checkpoint_every=0,  # at the end of each stage alone
+            checkpoint_minutes=0,
+            keep=len(STAGES),
         )
         run = pretrain(request, Console(quiet=True))
         clips, _ = resident_split(open_data(name)[0].processed(recipe.preprocessing()), None, device)
