@@ -18,6 +18,8 @@ _MOST_LAYERS = 64
 _MOST_UNITS = 1 << 16
 
 PRECISIONS = ("fp32", "bf16")
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("milestones", "cosine")
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,14 @@ class Recipe:
         length_buckets: 0 draws batches uniformly. K draws K batches at a time, sorts their clips by length and cuts
             them anew, so that little is padding; the lengths within a batch, and hence those of the keys that enter
             the queue together, are then alike.
-        lr: initial learning rate of SGD.
+        lr: initial learning rate, or the highest where there is a warm-up.
         sgd_momentum: momentum of SGD.
-        weight_decay: L2 penalty of SGD.
-        lr_milestones: epochs after which the learning rate is multiplied by ``lr_decay``.
+        weight_decay: L2 penalty of SGD; with AdamW decoupled from the gradient.
+        lr_milestones: epochs after which the learning rate is multiplied by ``lr_decay``, in schedule ``milestones``.
         lr_decay: that factor.
+        optimizer: ``sgd``, or ``adamw`` with its usual betas 0.9 and 0.999, which needs a far smaller ``lr``.
+        lr_schedule: ``milestones``, or ``cosine`` for half a wave from ``lr`` to 0 over the steps of a stage.
+        warmup: share of a stage's steps in which the learning rate rises linearly, in either schedule.
         steps: optimiser steps a stage, rounded up to whole epochs; 0 trains for ``epochs``, more than 0 replaces them.
         clip_grad_norm: gradients are scaled down to this global norm; 0 leaves them alone.
         max_frames: longer clips are evenly down-sampled to this many frames.
@@ -65,6 +70,9 @@ class Recipe:
     weight_decay: float = 1e-4
     lr_milestones: tuple[int, ...] = (18, 50)
     lr_decay: float = 0.5
+    optimizer: str = "sgd"
+    lr_schedule: str = "milestones"
+    warmup: float = 0.0
     steps: int = 0
     clip_grad_norm: float = 5.0
     max_frames: int = 60
@@ -106,12 +114,14 @@ class Recipe:
             "steps",
         ):
             self._require(name, getattr(self, name) >= 0, "at least 0")
-        for name in ("sgd_momentum", "dropout"):
+        for name in ("sgd_momentum", "dropout", "warmup"):
             self._require(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
         self._require("momentum", 0 <= self.momentum <= 1, "in [0, 1]")
         self._require("lr_decay", 0 < self.lr_decay <= 1, "in (0, 1]")
         rising = all(a < b for a, b in zip((0, *self.lr_milestones), self.lr_milestones, strict=False))
         self._require("lr_milestones", rising, "rising epochs of at least 1")
+        self._require("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
+        self._require("lr_schedule", self.lr_schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
         self._require("stream", self.stream in STREAMS, f"one of {', '.join(STREAMS)}")
         self._require("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
 

@@ -15,6 +15,7 @@ def test_paper_holds_the_release_values():
     assert (recipe.queue_size, recipe.temperature, recipe.momentum) == (64, 0.1, 0.999)
     assert (recipe.key_mlp_momentum, recipe.distill_weight, recipe.clip_grad_norm) == (False, 0.1, 5.0)
     assert recipe.contrast_weight == 1.0
+    assert (recipe.optimizer, recipe.lr_schedule, recipe.warmup, recipe.steps) == ("sgd", "milestones", 0.0, 0)
     assert (recipe.precision, recipe.length_buckets) == ("fp32", 0)
 
 
@@ -59,6 +60,10 @@ def test_a_resolved_recipe_survives_json():
         ({"contrast_weight": "-1"}, "contrast_weight must be at least 0"),
         ({"contrast_weight": "inf"}, "contrast_weight must be a finite number"),
         ({"length_buckets": "-1"}, "length_buckets must be at least 0"),
+        ({"optimizer": "adam"}, "optimizer must be one of sgd, adamw, got 'adam'"),
+        ({"lr_schedule": "linear"}, "lr_schedule must be one of milestones, cosine"),
+        ({"warmup": "1"}, r"warmup must be in \[0, 1\)"),
+        ({"warmup": "-0.1"}, r"warmup must be in \[0, 1\)"),
         ({"steps": "-1"}, "steps must be at least 0"),
         ({"steps": "0.5"}, "steps must be a whole number"),
         ({"length_buckets": "8.5"}, "length_buckets must be a whole number"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,11 +15,12 @@ from crrl_fast.errors import CheckpointError, DeviceMemoryError, TrainingError
 from crrl_fast.memory import device_memory, is_out_of_memory
 from crrl_fast.training.distributed import ALONE, Ranks
 from crrl_fast.training.graphs import best_way_to_take
+from crrl_fast.training.optimizers import STATE_PREFIXES
 from crrl_fast.training.out_of_memory import largest_batch_that_fits
+from crrl_fast.training.schedule import Schedule
 from crrl_fast.training.state import (
     LOSS_PREFIX,
     MODULE_PREFIX,
-    MOMENTUM_PREFIX,
     StageState,
     load_random_states,
     random_states,
@@ -65,6 +65,7 @@ class StageLoop:
         self._batches: list[Tensor] = []
         self._step = TrainingStep(module, clips, recipe, ranks, skips=skips > 0)
         self._take = best_way_to_take(self._step, clips, recipe)
+        self._schedule = Schedule(recipe, len(clips))
         self._epoch = 1
         self._done = 0
         self._order = generator.get_state()
@@ -92,9 +93,9 @@ class StageLoop:
         Args:
             on_step: called after each step has been given to the device, with its number of clips. Losses are read
                 back once an epoch, so that the device is never waited for within one.
-            on_epoch: called after each epoch with its record: stage, epoch (from 1), mean losses over clips, lr,
-                seconds and clips_per_second, and ``skipped`` where steps were. The stage then already stands at the
-                next one.
+            on_epoch: called after each epoch with its record: stage, epoch (from 1), mean losses over clips, lr (of its
+                last step), seconds and clips_per_second, and ``skipped`` where steps were. The stage then already
+                stands at the next one.
             on_skip: called before that with a line for each step that was skipped.
 
         Raises:
@@ -111,11 +112,11 @@ class StageLoop:
             epoch=self._epoch,
             step=self._done,
             seconds=time.perf_counter() - self._started if self._done else 0.0,
-            lr=learning_rate(self._recipe, self._epoch),
+            lr=self._schedule.lr(self._epoch, self._done),
             losses=tuple(losses),
             tensors={
                 **_named(MODULE_PREFIX, self._module.state_dict()),
-                **_named(MOMENTUM_PREFIX, self._step.momenta()),
+                **self._step.optimizer_state(),
                 **_named(LOSS_PREFIX, losses),
                 **random_states(self._order, self._clips.device),
             },
@@ -132,7 +133,7 @@ class StageLoop:
             return
         bad = self._bad_steps()
         if len(bad) > self._skips:
-            lr, clip = learning_rate(self._recipe, self._epoch), self._recipe.clip_grad_norm
+            lr, clip = self._lr_in_words(bad[0]), self._recipe.clip_grad_norm
             raise TrainingError(
                 f"{self.name}: the loss or its gradient is not finite in {self._describe(bad[0])}"
                 + (f" and in {len(bad) - 1} later steps" if len(bad) > 1 else "")
@@ -144,7 +145,7 @@ class StageLoop:
         if wrong:
             raise TrainingError(
                 f"{self.name}: {wrong[0]} is not finite after {self._describe(self._done - 1)}: lower lr (now "
-                f"{learning_rate(self._recipe, self._epoch)})",
+                f"{self._lr_in_words(self._done - 1)})",
                 "--set lr=...",
             )
 
@@ -158,14 +159,14 @@ class StageLoop:
         Raises:
             CheckpointError: its tensors do not fit the module.
         """
-        momenta = self._step.momenta()
-        saved = state.part(MOMENTUM_PREFIX)
+        own = self._step.optimizer_state()
+        saved = {key for key in state.tensors if key.startswith(tuple(STATE_PREFIXES.values()))}
         try:
-            if saved.keys() != momenta.keys():
-                raise KeyError("the optimiser's momentum is of other parameters")
+            if saved != own.keys():
+                raise RuntimeError("its optimiser is another, or of other parameters")
             self._module.load_state_dict(state.part(MODULE_PREFIX))
-            for name, momentum in momenta.items():
-                momentum.copy_(saved[name].view(momentum.shape))
+            for name, tensor in own.items():
+                tensor.copy_(state.tensors[name].view(tensor.shape))
             load_random_states(state.tensors, self._generator, self._clips.device)
             self._done = 0 if restart_epoch else state.step
             if self._done:
@@ -184,12 +185,12 @@ class StageLoop:
         epoch, recipe, clips = self._epoch, self._recipe, self._clips
         if self._done == 0:
             self._started = time.perf_counter()
-        lr = learning_rate(recipe, epoch)
-        self._step.begin_epoch(lr, self._done)
+        self._step.begin_epoch(self._schedule.lr(epoch, self._done), self._done)
         already, self._batches = self._done, []
         for position, frames in clips.shuffled(recipe.batch_size, self._generator, recipe.length_buckets):
             self._batches.append(position)
             if len(self._batches) > already:
+                self._step.set_lr(self._schedule.lr(epoch, self._done))
                 self._take_step(position, frames)
                 self._done += 1
                 on_step(len(position))
@@ -210,7 +211,7 @@ class StageLoop:
             "stage": self.name,
             "epoch": epoch,
             **means,
-            "lr": lr,
+            "lr": self._schedule.last_lr(epoch),
             "seconds": seconds,
             "clips_per_second": len(clips) / seconds,
             **({"skipped": len(skipped)} if skipped else {}),
@@ -241,16 +242,15 @@ class StageLoop:
         losses = self._step.losses()["loss"][: self._done]
         return [int(step) for step in (~losses.isfinite()).nonzero()]
 
+    def _lr_in_words(self, step: int) -> str:
+        """Return the learning rate of a step of the epoch under way, counted from 0."""
+        return str(float(f"{self._schedule.lr(self._epoch, step):.6g}"))
+
     def _describe(self, step: int) -> str:
         names = self._clips.names(self._batches[step])
         shown = ", ".join(map(repr, names[:_NAMES_SHOWN]))
         more = f" and {len(names) - _NAMES_SHOWN} more" if len(names) > _NAMES_SHOWN else ""
         return f"epoch {self._epoch}, step {step + 1} (clips {shown}{more})"
-
-
-def learning_rate(recipe: Recipe, epoch: int) -> float:
-    """Return the learning rate in ``epoch``, counted from 1."""
-    return recipe.lr * recipe.lr_decay ** bisect.bisect_left(recipe.lr_milestones, epoch)
 
 
 def _named(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 MODULE_PREFIX = "module."
-MOMENTUM_PREFIX = "momentum."
 LOSS_PREFIX = "loss."
 _ORDER = "random.order"
 _HOST = "random.host"
@@ -24,12 +23,12 @@ class StageState:
         epoch: the epoch under way, from 1; one more than there are where all are done.
         step: steps of it that were taken.
         seconds: that they took.
-        lr: the learning rate of that epoch.
+        lr: the learning rate of the next step.
         losses: names of the parts of the loss, in the order in which records have them; none before the first step.
         tensors: by name: ``module.*``, the module's parameters and buffers, hence also the momentum pair and the queue
-            with its cursor; ``momentum.*``, the optimiser's; ``loss.*``, (step) float64, the losses of these steps;
-            ``random.*``, uint8, states of the generators: of the order as the epoch began, of the host and of the GPU
-            as the step ended.
+            with its cursor; ``momentum.*`` of SGD, or ``exp_avg.*``, ``exp_avg_sq.*`` and ``step.*`` of AdamW, the
+            optimiser's; ``loss.*``, (step) float64, the losses of these steps; ``random.*``, uint8, states of the
+            generators: of the order as the epoch began, of the host and of the GPU as the step ended.
     """
 
     epoch: int

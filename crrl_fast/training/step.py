@@ -11,10 +11,11 @@ from crrl_fast.config import Recipe
 from crrl_fast.data.batches import ResidentClips
 from crrl_fast.errors import CheckpointError, shown
 from crrl_fast.training.distributed import ALONE, Ranks
+from crrl_fast.training.optimizers import build_optimizer, state_tensors
 
 
 class TrainingStep:
-    """Views, forward, backward, clipping, SGD and the log of the losses, without waiting for the device.
+    """Views, forward, backward, clipping, optimiser and the log of the losses, without waiting for the device.
 
     Whatever changes from step to step lies in tensors that stay where they are: the batch's positions, the learning
     rate, the losses of the epoch, and the state of module and optimiser. So ``run`` with the same shape can be captured
@@ -44,20 +45,10 @@ class TrainingStep:
         self._kept = [value.clone() for value in self._written]
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self._position = torch.zeros(min(recipe.batch_size, len(clips)), dtype=torch.int64, device=clips.device)
-        # A tensor, so that a captured step sees it change. Of torch's SGD only the fused one reads it on the device, as
-        # a float32; it is also the fastest on the CPU, where it loses no digits.
+        # On the CPU it loses no digits.
         dtype = torch.float64 if clips.device.type == "cpu" else torch.float32
         self._lr = torch.tensor(recipe.lr, dtype=dtype, device=clips.device)
-        self._optimizer = torch.optim.SGD(
-            self._parameters,
-            lr=self._lr,
-            momentum=recipe.sgd_momentum,
-            weight_decay=recipe.weight_decay,
-            fused=True,
-        )
-        if recipe.sgd_momentum > 0:  # made now, so that they can be loaded; torch's first step would do as much
-            for parameter in self._parameters:
-                self._optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        self._optimizer = build_optimizer(self._parameters, recipe, self._lr)
         self._autocast = torch.autocast(clips.device.type, torch.bfloat16, enabled=recipe.precision == "bf16")
         self._steps = recipe.steps_per_epoch(len(clips))
         self._row = torch.zeros(1, dtype=torch.int64, device=clips.device)
@@ -72,8 +63,12 @@ class TrainingStep:
     def begin_epoch(self, lr: float, done: int = 0) -> None:
         """Set the learning rate, and forget the losses but those of the first ``done`` steps."""
         self._module.train()
-        self._lr.fill_(lr)
+        self.set_lr(lr)
         self._row.fill_(done)
+
+    def set_lr(self, lr: float) -> None:
+        """Set the learning rate of the steps that follow; the device is not waited for."""
+        self._lr.fill_(lr)
 
     def __call__(self, position: Tensor, frames: int) -> None:
         """Take a step on the clips at ``position`` ((B) int64 on their device), padded to ``frames``."""
@@ -114,13 +109,9 @@ class TrainingStep:
         logged[at_loss].masked_fill_(is_finite.logical_not(), torch.nan)
         self._log(tuple(losses), logged)
 
-    def momenta(self) -> dict[str, Tensor]:
-        """Return the optimiser's momentum of each parameter by its name; the tensors that are in use."""
-        return {
-            name: self._optimizer.state[parameter]["momentum_buffer"]
-            for name, parameter in self._module.named_parameters()
-            if parameter in self._optimizer.state
-        }
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """Return the optimiser's tensors by the names they have in a stage's state; those that are in use."""
+        return state_tensors(self._optimizer, self._module)
 
     def load_losses(self, losses: Mapping[str, Tensor]) -> None:
         """Take over the losses of an epoch's first steps, each (steps) float64."""

@@ -18,8 +18,11 @@ from crrl_fast.training.stages import ContrastiveMotionLearner, InformationFuser
 
 RECIPE = Recipe(epochs=3, batch_size=5, lr=0.2, hidden_size=6, queue_size=7, dropout=0.0, momentum=0.9)
 """16 clips make batches of 5, 5, 5 and 1: parts differ in size, and ranks go without a clip."""
-BUCKETED = "ser-buckets"
-CASES = (*STAGES, BUCKETED)
+VARIANTS = {
+    "ser-buckets": {"length_buckets": 2},
+    "joint-adamw": {"optimizer": "adamw", "lr": 0.01, "lr_schedule": "cosine", "warmup": 0.2, "steps": 9},
+}
+CASES = (*STAGES, *VARIANTS)
 
 
 def clips_of(store: Store) -> ResidentClips:
@@ -37,7 +40,7 @@ def build(stage, clips, recipe):
 
 def train(case, clips, ranks=ALONE):
     """Return the state of a module after training and its epochs' losses."""
-    recipe = RECIPE.with_overrides({"length_buckets": 2}) if case == BUCKETED else RECIPE
+    recipe = RECIPE.with_overrides(VARIANTS.get(case, {}))
     stage, records, steps = case.split("-")[0], [], []
     loop = StageLoop(stage, build(stage, clips, recipe), clips, recipe, torch.Generator().manual_seed(1), ranks)
     loop.run(on_step=steps.append, on_epoch=records.append)

@@ -113,15 +113,20 @@ def train(clips, name, recipe, on_step=lambda _: None, on_epoch=lambda _: None):
     return records
 
 
+ADAMW = {"optimizer": "adamw", "lr": 0.01, "lr_schedule": "cosine", "warmup": 0.2}
+
+
 def on_gpu(store, device):
     return ResidentClips(store, torch.arange(24), store.frames.to(device))
 
 
+@pytest.mark.filterwarnings("error:.*capturable")
+@pytest.mark.parametrize("levers", [{}, ADAMW], ids=["sgd", "adamw"])
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 @pytest.mark.parametrize("name", STAGES)
-def test_graphs_train_like_single_launches(tiny_store, cuda, monkeypatch, name, dropout):
+def test_graphs_train_like_single_launches(tiny_store, cuda, monkeypatch, name, dropout, levers):
     clips = on_gpu(tiny_store, cuda)
-    recipe = RECIPE.with_overrides({"dropout": dropout, "length_buckets": 2, "epochs": 6})
+    recipe = RECIPE.with_overrides({"dropout": dropout, "length_buckets": 2, "epochs": 6, **levers})
     graphed = train(clips, name, recipe)
     if dropout:  # padded alike, because which units dropout hits depends on the padded length
         monkeypatch.setattr("crrl_fast.training.graphs.GraphRecorder", HostRecorder)
@@ -136,13 +141,14 @@ def test_graphs_train_like_single_launches(tiny_store, cuda, monkeypatch, name, 
     assert single[0]["loss"] != single[-1]["loss"]
 
 
+@pytest.mark.parametrize("levers", [{}, ADAMW], ids=["sgd", "adamw"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("graphs", [True, False])
 @pytest.mark.parametrize("name", STAGES)
-def test_the_loop_never_waits_for_the_gpu(tiny_store, cuda, name, graphs, precision):
+def test_the_loop_never_waits_for_the_gpu(tiny_store, cuda, name, graphs, precision, levers):
     """From the end of an epoch to the last step of the next, shuffling included, any synchronisation raises."""
     clips = on_gpu(tiny_store, cuda)
-    recipe = RECIPE.with_overrides({"cuda_graphs": graphs, "precision": precision})
+    recipe = RECIPE.with_overrides({"cuda_graphs": graphs, "precision": precision, **levers})
     steps = math.ceil(len(clips) / recipe.batch_size)
     taken = []
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from crrl_fast.config import Recipe
+from crrl_fast.config import OPTIMIZERS, Recipe
 from crrl_fast.data.batches import ResidentClips
 from crrl_fast.training.request import STAGES
 from crrl_fast.training.stages import ContrastiveMotionLearner, InformationFuser, JointLearner, SequenceReconstructor
@@ -54,18 +54,19 @@ def test_padded_frames_change_neither_losses_nor_gradients(clips, name):
         torch.testing.assert_close(have, want, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", STAGES)
-def test_what_a_step_writes_stays_where_it_is(clips, name):
+def test_what_a_step_writes_stays_where_it_is(clips, name, optimizer):
     """A captured step knows its tensors by their addresses."""
     module = stage_module(name, clips)
-    step = TrainingStep(module, clips, RECIPE)
+    step = TrainingStep(module, clips, RECIPE.with_overrides({"optimizer": optimizer}))
 
     def addresses():
-        momenta = [state["momentum_buffer"] for state in step._optimizer.state.values()]
+        states = step.optimizer_state().values()
         own = [value for value in vars(step).values() if isinstance(value, torch.Tensor)]
         assert len(own) == 4  # positions, learning rate, row and losses
-        assert len(momenta) >= 10
-        return [tensor.data_ptr() for tensor in (*module.parameters(), *module.buffers(), *momenta, *own)]
+        assert len(states) >= 10
+        return [tensor.data_ptr() for tensor in (*module.parameters(), *module.buffers(), *states, *own)]
 
     step.begin_epoch(0.1)
     step(torch.arange(6), 12)
@@ -93,14 +94,17 @@ class HostReads(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", STAGES)
-def test_a_step_reads_nothing_back(clips, name):
-    step = TrainingStep(stage_module(name, clips), clips, RECIPE)
+def test_a_step_reads_nothing_back(clips, name, optimizer):
+    recipe = RECIPE.with_overrides({"optimizer": optimizer})
+    step = TrainingStep(stage_module(name, clips), clips, recipe, skips=True)
     step.begin_epoch(0.1)
     step(torch.arange(6), 12)
     with HostReads() as host:
         step.begin_epoch(0.05)
         for position, frames in clips.shuffled(6, torch.Generator()):
+            step.set_lr(0.03)
             step(position, frames)
     assert host.calls > 100
     assert host.reads == []

@@ -155,9 +155,14 @@ class StockTraining:
     Args:
         module: maps a batch to its losses, ``loss`` among them.
         recipe: optimiser and clipping.
+
+    Raises:
+        ConfigError: the optimiser is another than the release's.
     """
 
     def __init__(self, module: nn.Module, recipe: Recipe) -> None:
+        if recipe.optimizer != "sgd":
+            raise ConfigError(f"the release trains with sgd: optimizer {recipe.optimizer} has no baseline")
         self.module = module.train()
         self._device = next(module.parameters()).device
         self._clip = recipe.clip_grad_norm
