@@ -113,6 +113,8 @@ def test_the_key_encoder_follows_without_a_gradient_and_the_key_mlp_stays(load, 
 def test_stock_does_what_the_release_can_do_only(plan):
     with pytest.raises(ConfigError, match="queue_size 10 is no multiple of batch_size 4"):
         Contrast(60, plan.recipe.with_overrides({"queue_size": 10}))
+    with pytest.raises(ConfigError, match="trains with sgd: optimizer adamw has no baseline"):
+        StockTraining(torch.nn.Linear(2, 2), plan.recipe.with_overrides({"optimizer": "adamw"}))
     with pytest.raises(ConfigError, match="key_mlp_momentum=false"):
         Contrast(60, plan.recipe.with_overrides({"key_mlp_momentum": True}))
 
