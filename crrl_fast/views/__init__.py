@@ -20,7 +20,9 @@ from crrl_fast.views.parts import (
     Scale,
     Shear,
     SpatialFlip,
+    TempoCrop,
     TimeFlip,
+    Turn,
 )
 from crrl_fast.views.presets import AS_CAL, PRESETS, aimclr_strong, as_cal, sample_view_params
 
@@ -43,7 +45,9 @@ __all__ = [
     "Scale",
     "Shear",
     "SpatialFlip",
+    "TempoCrop",
     "TimeFlip",
+    "Turn",
     "ViewParams",
     "aimclr_strong",
     "as_cal",

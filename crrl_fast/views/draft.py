@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+from typing import TypeAlias
+
 import torch
 from torch import Tensor
 
 from crrl_fast.data.layouts import Layout
 from crrl_fast.views.params import ViewParams
+
+Nested: TypeAlias = "tuple[float | Nested, ...]"
 
 
 class Draft:
@@ -46,9 +51,13 @@ class Draft:
         """Return (B) int64, each uniform in [0, count)."""
         return (self.uniform() * count).long()
 
-    def constant(self, values: object) -> Tensor:
-        """Return a float32 constant on the device of the draft."""
-        return torch.tensor(values, dtype=torch.float32, device=self.lengths.device)
+    def constant(self, values: Nested) -> Tensor:
+        """Return a float32 constant on the device of the draft; it must not be written to."""
+        return _constant(values, torch.float32, self.lengths.device)
+
+    def numbers(self, values: tuple[int, ...]) -> Tensor:
+        """Return an int64 constant on the device of the draft; it must not be written to."""
+        return _constant(values, torch.int64, self.lengths.device)
 
     def gate(self, probability: float, gate: Tensor | None) -> Tensor | None:
         """Return the views of ``gate`` for which an event of that probability happens."""
@@ -96,3 +105,9 @@ class Draft:
             blur=self.blur,
             normalize_blur=normalize_blur,
         )
+
+
+@functools.lru_cache(maxsize=64)
+def _constant(values: Nested, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Made once: copying from the host cannot be captured in a CUDA graph, and would wait for the device."""
+    return torch.tensor(values, dtype=dtype, device=device)

@@ -21,7 +21,9 @@ from crrl_fast.views import (
     Scale,
     Shear,
     SpatialFlip,
+    TempoCrop,
     TimeFlip,
+    Turn,
     sample_view_params,
 )
 
@@ -39,6 +41,7 @@ def apply(frames, part, seed=0):
     [
         (MirrorPaddedCrop(), TimeFlip(p=1), TimeFlip(p=1)),
         (Shear(), Rotation(), MirrorPaddedCrop()),
+        (Turn(), Shear(), Turn(degrees=90, tilt=0)),
         (Shear(), Scale(per_axis=True, low=0.5, high=2)),
         (OriginJoint(), SpatialFlip(p=1), Rotation()),
         (SpatialFlip(p=1), OriginJoint(joint=4), Shear()),
@@ -141,3 +144,50 @@ def test_an_origin_that_the_layout_lacks_is_named(joint):
 
 def test_an_origin_by_name():
     assert sample_view_params(OriginJoint(joint="neck"), LENGTHS, "ntu25").origin.eq(2).all()
+
+
+def test_a_turn_is_about_the_vertical_and_then_about_x():
+    params = sample_view_params(Turn(degrees=30, tilt=10), torch.full((2000,), 9), "ntu25")
+    matrix = params.matrix.double()
+    torch.testing.assert_close(matrix @ matrix.mT, torch.eye(3).double().expand(2000, 3, 3), atol=1e-6, rtol=0)
+    torch.testing.assert_close(torch.linalg.det(matrix), torch.ones(2000).double(), atol=1e-6, rtol=0)
+    turned = torch.rad2deg(torch.atan2(matrix[:, 0, 2], matrix[:, 0, 0]))
+    tilted = torch.rad2deg(torch.atan2(matrix[:, 2, 1], matrix[:, 1, 1]))
+    assert (matrix[:, 0, 1] == 0).all()
+    for angle, most in ((turned, 30), (tilted, 10)):
+        assert -most <= angle.min() < -0.9 * most
+        assert 0.9 * most < angle.max() <= most
+
+
+def test_a_tempo_crop_cuts_a_share_and_plays_it_at_another_pace():
+    lengths = torch.tensor([1, 2, 7, 60]).repeat(500)
+    params = sample_view_params(TempoCrop(share=(0.5, 1.0), tempo=(0.8, 1.25)), lengths, "ntu25")
+    crop = params.span + 1
+    assert ((params.start >= 0) & (params.start + crop <= lengths)).all()
+    assert ((params.lengths >= 1) & (params.lengths <= lengths)).all()
+    of_60, frames = crop[lengths == 60], params.lengths[lengths == 60]
+    assert (of_60.min(), of_60.max()) == (30, 60)
+    pace = frames / of_60
+    assert 0.78 <= pace.min() < 0.85
+    assert 1.2 < pace.max() <= 1.27
+    assert ((pace > 1.2) & (of_60 > 50)).sum() == 0  # a view never outgrows its clip
+
+
+def test_the_most_frames_of_a_view_are_known_before_it_is_drawn():
+    assert Compose((Turn(), TempoCrop())).most_frames(40) == 40
+    assert OneOf((Shear(), CropResize(frames=64))).most_frames(40) == 64
+    assert Compose(()).most_frames(40) == 40
+
+
+@pytest.mark.parametrize(
+    ("part", "fields", "message"),
+    [
+        (Turn, {"degrees": 200}, "degrees must be within"),
+        (Turn, {"tilt": -1}, "tilt must be within"),
+        (TempoCrop, {"share": (0, 1)}, "share must rise within"),
+        (TempoCrop, {"tempo": (1, 0.5)}, "tempo must rise from above 0"),
+    ],
+)
+def test_turns_and_tempos_out_of_range_are_refused(part, fields, message):
+    with pytest.raises(ConfigError, match=message):
+        part(**fields)
