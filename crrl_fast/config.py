@@ -12,12 +12,14 @@ from typing import Any, get_type_hints
 from crrl_fast.data.preprocess import STREAMS, Downsample, Step
 from crrl_fast.errors import ConfigError, shortened, shown
 from crrl_fast.files import MALFORMED, read_toml
+from crrl_fast.views import PRESETS
 
 _LARGEST = sys.float_info.max
 _MOST_LAYERS = 64
 _MOST_UNITS = 1 << 16
 
 PRECISIONS = ("fp32", "bf16")
+QUEUE_STARTS = ("random", "empty")
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("milestones", "cosine")
 
@@ -53,6 +55,16 @@ class Recipe:
         momentum: of the key encoder's moving average.
         key_mlp_momentum: whether the key MLP starts as a copy of the query's and follows it by the same moving
             average (as in MoCo v2); off, it keeps its own random initial weights, as in the release.
+        velocity_scale: factor on the velocity before it is encoded. From frame to frame a body moves by a tenth of its
+            size or less, which an encoder of coordinates hardly notices.
+        projection_size: numbers of a query and of a key; 0 is as many as the clip feature has.
+        queue_start: ``random`` keys, as in MoCo, or ``empty``, so that only keys of clips are negatives.
+        views: preset (see ``docs/views.md``) that a random view of each clip is drawn from for the query, and another
+            for the key, in stages ``cml`` and ``joint``; the decoder of the latter reconstructs the query's. ``none``
+            takes the clips as they are.
+        symmetric: whether velocity as the query is contrasted with coordinates as the key, too, in a queue of its own.
+        within_stream: weight of contrasting the two views also with each other in the same stream, coordinates with
+            coordinates and velocity with velocity; it needs ``views`` and ``symmetric``.
         distill_weight: of the distillation term in the Information Fuser's loss.
         contrast_weight: of the contrastive term in the loss of stage ``joint``.
         precision: ``fp32``, or ``bf16`` for autocast matrix products.
@@ -84,6 +96,12 @@ class Recipe:
     temperature: float = 0.1
     momentum: float = 0.999
     key_mlp_momentum: bool = False
+    velocity_scale: float = 1.0
+    projection_size: int = 0
+    queue_start: str = "random"
+    views: str = "none"
+    symmetric: bool = False
+    within_stream: float = 0.0
     distill_weight: float = 0.1
     contrast_weight: float = 1.0
     precision: str = "fp32"
@@ -100,9 +118,10 @@ class Recipe:
             _check_type(name, getattr(self, name), kind)
         for name in ("epochs", "batch_size", "max_frames", "hidden_size", "layers"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
-        self._require("hidden_size", self.hidden_size <= _MOST_UNITS, f"at most {_MOST_UNITS}")
+        for name in ("hidden_size", "projection_size"):
+            self._require(name, getattr(self, name) <= _MOST_UNITS, f"at most {_MOST_UNITS}")
         self._require("layers", self.layers <= _MOST_LAYERS, f"at most {_MOST_LAYERS}")
-        for name in ("lr", "temperature"):
+        for name in ("lr", "temperature", "velocity_scale"):
             self._require(name, getattr(self, name) > 0, "greater than 0")
         for name in (
             "weight_decay",
@@ -112,6 +131,8 @@ class Recipe:
             "queue_size",
             "length_buckets",
             "steps",
+            "projection_size",
+            "within_stream",
         ):
             self._require(name, getattr(self, name) >= 0, "at least 0")
         for name in ("sgd_momentum", "dropout", "warmup"):
@@ -122,6 +143,10 @@ class Recipe:
         self._require("lr_milestones", rising, "rising epochs of at least 1")
         self._require("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
         self._require("lr_schedule", self.lr_schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
+        self._require("queue_start", self.queue_start in QUEUE_STARTS, f"one of {', '.join(QUEUE_STARTS)}")
+        self._require("views", self.views in PRESETS, f"one of {', '.join(PRESETS)}")
+        pairs = self.views != "none" and self.symmetric
+        self._require("within_stream", pairs or self.within_stream == 0, "0 without views and symmetric=true")
         self._require("stream", self.stream in STREAMS, f"one of {', '.join(STREAMS)}")
         self._require("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
 

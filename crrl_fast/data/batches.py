@@ -15,6 +15,7 @@ from crrl_fast.data.store import Store
 from crrl_fast.errors import DeviceMemoryError
 from crrl_fast.memory import device_memory, gigabytes, is_out_of_memory
 from crrl_fast.ops import sample_view_params, skeleton_views
+from crrl_fast.views import Part, ViewParams
 
 
 class Batch(NamedTuple):
@@ -26,6 +27,8 @@ class Batch(NamedTuple):
         lengths: (B) int64, valid frames.
         position: (B) int64, each clip's position within its ``ResidentClips``.
         labels: (B) int64, -1 unknown.
+        key: another view of the same clips, whose velocity and coordinates are contrasted with those of this one; None:
+            they are its own.
         counts: clips on each rank, where these are one rank's part of a batch; None: they are all of it.
     """
 
@@ -34,6 +37,7 @@ class Batch(NamedTuple):
     lengths: Tensor
     position: Tensor
     labels: Tensor
+    key: Batch | None = None
     counts: tuple[int, ...] | None = None
 
 
@@ -99,9 +103,24 @@ class ResidentClips:
             position: (B) int64 on the device.
             frames: T, at least the frames of the longest of them; None: just these, for which a GPU is waited for.
         """
-        views = skeleton_views(
-            self._frames, self._offsets, self._clips[position], self._views.select(position), out_frames=frames
+        return self._batch(position, self._views.select(position), frames)
+
+    def two_views(self, position: Tensor, preset: Part, frames: int) -> Batch:
+        """Return a random view of each clip, with another as its ``key``; a GPU is not waited for.
+
+        Args:
+            position: (B) int64 on the device.
+            preset: what the views are drawn from, by torch's own generator of the device.
+            frames: T, at least the frames of the longest clip; views that may be longer are padded to the longest.
+        """
+        lengths, most = self._views.lengths[position], preset.most_frames(frames)
+        first, second = (
+            self._batch(position, sample_view_params(preset, lengths, self._store.layout), most) for _ in range(2)
         )
+        return first._replace(key=second)
+
+    def _batch(self, position: Tensor, params: ViewParams, frames: int | None) -> Batch:
+        views = skeleton_views(self._frames, self._offsets, self._clips[position], params, out_frames=frames)
         return Batch(views.coords, views.velocity, views.lengths, position, self.labels[position])
 
     def shuffled(self, batch_size: int, generator: torch.Generator, buckets: int = 0) -> Iterator[BatchPlan]:

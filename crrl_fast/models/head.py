@@ -5,6 +5,6 @@ from __future__ import annotations
 from torch import nn
 
 
-def mlp_head(size: int) -> nn.Sequential:
-    """Return the release's MLP: ``size``-``size``-``size`` with one ReLU (512-512-512 in the paper)."""
-    return nn.Sequential(nn.Linear(size, size), nn.ReLU(), nn.Linear(size, size))
+def mlp_head(size: int, out: int | None = None) -> nn.Sequential:
+    """Return the release's MLP: ``size``-``size``-``out`` with one ReLU (512-512-512 in the paper); None: ``size``."""
+    return nn.Sequential(nn.Linear(size, size), nn.ReLU(), nn.Linear(size, size if out is None else out))

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from crrl_fast.config import Recipe
-from crrl_fast.data.batches import ResidentClips
+from crrl_fast.data.batches import Batch, ResidentClips
 from crrl_fast.errors import CheckpointError, shown
 from crrl_fast.training.distributed import ALONE, Ranks
 from crrl_fast.training.optimizers import build_optimizer, state_tensors
+from crrl_fast.views import Part
 
 
 class TrainingStep:
@@ -23,7 +24,7 @@ class TrainingStep:
 
     Args:
         module: its forward maps a batch to a dictionary of scalar losses with ``loss`` among them; it is on the device
-            of ``clips``.
+            of ``clips``. Where it has an attribute ``views``, that is what the batch's views are drawn from.
         clips: the training clips.
         recipe: batch size, optimiser, clipping and precision.
         ranks: the processes that take each step together; all name the same clips, and each computes its part.
@@ -43,6 +44,7 @@ class TrainingStep:
         # What a forward in training mode changes, the queue; a key network's step is one from finite weights to others.
         self._written = [value for name, value in module.state_dict().items() if name not in saved] if skips else []
         self._kept = [value.clone() for value in self._written]
+        self._views: Part | None = getattr(module, "views", None)
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self._position = torch.zeros(min(recipe.batch_size, len(clips)), dtype=torch.int64, device=clips.device)
         # On the CPU it loses no digits.
@@ -88,7 +90,7 @@ class TrainingStep:
         for kept, value in zip(self._kept, self._written, strict=True):
             kept.copy_(value)
         shard = self._ranks.shard(size)
-        batch = self._clips.batch(self._position[shard.start : shard.stop], frames)._replace(counts=shard.counts)
+        batch = self._batch(self._position[shard.start : shard.stop], frames)._replace(counts=shard.counts)
         with self._autocast:
             losses = self._forward(batch)
         losses = self._ranks.weighted(losses, shard)
@@ -108,6 +110,11 @@ class TrainingStep:
             value.copy_(torch.where(is_finite, value, kept))
         logged[at_loss].masked_fill_(is_finite.logical_not(), torch.nan)
         self._log(tuple(losses), logged)
+
+    def _batch(self, position: Tensor, frames: int) -> Batch:
+        if self._views is None:
+            return self._clips.batch(position, frames)
+        return self._clips.two_views(position, self._views, frames)
 
     def optimizer_state(self) -> dict[str, Tensor]:
         """Return the optimiser's tensors by the names they have in a stage's state; those that are in use."""

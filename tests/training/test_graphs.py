@@ -114,6 +114,7 @@ def train(clips, name, recipe, on_step=lambda _: None, on_epoch=lambda _: None):
 
 
 ADAMW = {"optimizer": "adamw", "lr": 0.01, "lr_schedule": "cosine", "warmup": 0.2}
+CONTRAST = {"views": "crrl", "symmetric": True, "within_stream": 1.0, "velocity_scale": 10.0, "queue_start": "empty"}
 
 
 def on_gpu(store, device):
@@ -121,7 +122,7 @@ def on_gpu(store, device):
 
 
 @pytest.mark.filterwarnings("error:.*capturable")
-@pytest.mark.parametrize("levers", [{}, ADAMW], ids=["sgd", "adamw"])
+@pytest.mark.parametrize("levers", [{}, ADAMW, CONTRAST], ids=["sgd", "adamw", "contrast"])
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 @pytest.mark.parametrize("name", STAGES)
 def test_graphs_train_like_single_launches(tiny_store, cuda, monkeypatch, name, dropout, levers):
@@ -141,7 +142,7 @@ def test_graphs_train_like_single_launches(tiny_store, cuda, monkeypatch, name, 
     assert single[0]["loss"] != single[-1]["loss"]
 
 
-@pytest.mark.parametrize("levers", [{}, ADAMW], ids=["sgd", "adamw"])
+@pytest.mark.parametrize("levers", [{}, ADAMW, CONTRAST], ids=["sgd", "adamw", "contrast"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("graphs", [True, False])
 @pytest.mark.parametrize("name", STAGES)

@@ -27,7 +27,10 @@ from tests.conftest import one_line_error, random_walks
 from tests.training.runs import SMALL, assert_same_runs, interrupted, metrics, pretrain, stop_after
 
 ROOT = Path(__file__).parents[2]
-ADDED = ("optimizer", "lr_schedule", "warmup", "steps")  # to the recipe, since the first checkpoints were written
+ADDED = (
+    *("optimizer", "lr_schedule", "warmup", "steps"),
+    *("velocity_scale", "projection_size", "queue_start", "views", "symmetric", "within_stream"),
+)  # to the recipe, since the first checkpoints were written
 SET = [part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")]
 
 

@@ -163,6 +163,9 @@ class StockTraining:
     def __init__(self, module: nn.Module, recipe: Recipe) -> None:
         if recipe.optimizer != "sgd":
             raise ConfigError(f"the release trains with sgd: optimizer {recipe.optimizer} has no baseline")
+        for name in ("velocity_scale", "projection_size", "queue_start", "views", "symmetric"):
+            if getattr(recipe, name) != getattr(Recipe(), name):
+                raise ConfigError(f"the release has no {name}: {getattr(recipe, name)} has no baseline")
         self.module = module.train()
         self._device = next(module.parameters()).device
         self._clip = recipe.clip_grad_norm

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from crrl_fast.config import Recipe
 from crrl_fast.data.batches import Batch
-from crrl_fast.models import SequenceDecoder
+from crrl_fast.models import Encoding, SequenceDecoder
 from crrl_fast.training.stages.cml import ContrastiveMotionLearner
 from crrl_fast.training.stages.ser import reconstruction
 from crrl_fast.training.streams import side_by_side
@@ -31,8 +31,10 @@ class JointLearner(ContrastiveMotionLearner):
         """
 
         def reconstruct_and_query() -> tuple[dict[str, Tensor], Tensor]:
-            encoding = self.encoder(batch.coords, batch.lengths)
-            return reconstruction(self.decoder, encoding, batch), self.head(encoding.feature)
+            encoding = self.encode(batch)
+            query = self.head(encoding.feature)
+            of_coords = Encoding(*(part[: len(batch.coords)] for part in encoding))
+            return reconstruction(self.decoder, of_coords, batch), query
 
         (losses, query), key = side_by_side(batch.coords.device, reconstruct_and_query, lambda: self.keys(batch))
         contrast = self.contrast(query, key, batch)
