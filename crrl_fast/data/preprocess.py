@@ -62,10 +62,27 @@ class Rotate:
         """Return rotated clips of the same lengths; rotation is about the origin."""
         pose = frames[_first_present(frames, offsets), 0].astype(np.float64)
         left, right = layout.hips
-        basis = _body_axes(layout.torso_of(pose), pose[:, left] - pose[:, right])
-        per_frame = np.repeat(basis.astype(np.float32), np.diff(offsets), axis=0)
-        flat = frames.reshape(len(frames), -1, 3)
-        return (flat @ per_frame.swapaxes(1, 2)).reshape(frames.shape), offsets
+        return _rotated(frames, offsets, _body_axes(layout.torso_of(pose), pose[:, left] - pose[:, right])), offsets
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Turn the clip about the vertical, y, so that in the first frame the main body's hips and shoulders lie along x.
+
+    One turn a clip. Other than ``Rotate`` it leaves how far a body leans, which a camera that stands upright sees as it
+    is, and a bad estimate of the spine tilts no clip. The line is the mean of hips and shoulders, seen from above; a
+    clip whose first frame has none is left as it is.
+    """
+
+    name: ClassVar[str] = "turn"
+
+    def __call__(self, frames: Frames, offsets: Offsets, layout: Layout) -> tuple[Frames, Offsets]:
+        """Return turned clips of the same lengths; the turn is about the origin."""
+        pose = frames[_first_present(frames, offsets), 0].astype(np.float64)
+        pairs = [pair for pair in (layout.hips, layout.shoulders) if pair is not None]
+        line = np.sum([pose[:, left] - pose[:, right] for left, right in pairs], axis=0)
+        upright = np.broadcast_to([0.0, 1.0, 0.0], line.shape)
+        return _rotated(frames, offsets, _body_axes(upright, line)), offsets
 
 
 @dataclass(frozen=True)
@@ -109,6 +126,34 @@ class Downsample:
 
 
 @dataclass(frozen=True)
+class Resample:
+    """Make all clips ``frames`` frames long, by linear interpolation between the two nearest; both ends stay.
+
+    Where a body is absent in one of the two, it is that of the nearer one.
+    """
+
+    frames: int = 60
+    name: ClassVar[str] = "resample"
+
+    def __post_init__(self) -> None:
+        """Refuse a length that no clip can have."""
+        if type(self.frames) is not int or self.frames < 1:
+            raise ConfigError(f"resample={self.frames!r}: the number of frames must be at least 1")
+
+    def __call__(self, frames: Frames, offsets: Offsets, layout: Layout) -> tuple[Frames, Offsets]:
+        """Return clips of ``frames`` frames each; frame j of n is at j * (T - 1) / (n - 1)."""
+        last = np.repeat(np.diff(offsets) - 1, self.frames)
+        first = np.repeat(offsets[:-1], self.frames)
+        steps = max(self.frames - 1, 1)
+        whole, rest = np.divmod(np.tile(np.arange(self.frames), len(offsets) - 1) * last, steps)
+        before, after = frames[first + whole], frames[first + np.minimum(whole + 1, last)]
+        weight = (rest / steps).astype(np.float32)[:, None, None, None]
+        nearer = np.where(weight < 0.5, before, after)
+        moved = np.where(_present(before) & _present(after), before + weight * (after - before), nearer)
+        return moved, np.arange(len(offsets)) * self.frames
+
+
+@dataclass(frozen=True)
 class Motion:
     """The motion stream: each frame becomes its difference to the next one, the last frame of a clip zero."""
 
@@ -140,7 +185,9 @@ class Bone:
         return bones, offsets
 
 
-STEPS: dict[str, type[Step]] = {step.name: step for step in (Center, Rotate, Scale, Downsample, Motion, Bone)}
+STEPS: dict[str, type[Step]] = {
+    step.name: step for step in (Center, Rotate, Turn, Scale, Downsample, Resample, Motion, Bone)
+}
 # What an encoder may be trained on: the joints themselves, how they move, or the bones between them.
 STREAMS: dict[str, tuple[Step, ...]] = {"joint": (), "motion": (Motion(),), "bone": (Bone(),)}
 DEFAULT_STEPS: tuple[Step, ...] = (Center(), Rotate(), Downsample())
@@ -222,6 +269,12 @@ def _first_present(frames: Frames, offsets: Offsets) -> Offsets:
     following = np.searchsorted(present, offsets[:-1])
     first = np.append(present, offsets[-1])[following]
     return np.where(first < offsets[1:], first, offsets[:-1])
+
+
+def _rotated(frames: Frames, offsets: Offsets, basis: npt.NDArray[np.float64]) -> Frames:
+    """Return the frames of each clip in the axes that are the rows of its ``basis`` (N, 3, 3)."""
+    per_frame = np.repeat(basis.astype(np.float32), np.diff(offsets), axis=0)
+    return (frames.reshape(len(frames), -1, 3) @ per_frame.swapaxes(1, 2)).reshape(frames.shape)
 
 
 def _body_axes(spine: npt.NDArray[np.float64], hips: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -3,15 +3,17 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from crrl_fast.data.layouts import KINECT20
+from crrl_fast.data.layouts import KINECT20, get_layout
 from crrl_fast.data.preprocess import (
     DEFAULT_STEPS,
     Bone,
     Center,
     Downsample,
     Motion,
+    Resample,
     Rotate,
     Scale,
+    Turn,
     apply_steps,
     describe_steps,
     parse_steps,
@@ -80,11 +82,66 @@ def test_rotate_undoes_any_rigid_view_of_a_clip():
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+def test_turn_keeps_gravity_and_undoes_where_the_camera_stands():
+    frames, offsets = packed_clips([3, 6, 1])
+    turned, same = Turn()(frames, offsets, KINECT20)
+    assert np.array_equal(same, offsets)
+    np.testing.assert_allclose(turned[..., 1], frames[..., 1], rtol=1e-6)
+    (hip, other_hip), (shoulder, other_shoulder) = KINECT20.hips, KINECT20.shoulders
+    for before, after in zip(pieces(frames, offsets), pieces(turned, offsets), strict=True):
+        first = after[0, 0]
+        line = first[hip] - first[other_hip] + first[shoulder] - first[other_shoulder]
+        assert line[0] > 0
+        assert abs(line[2]) < 1e-5
+        np.testing.assert_allclose(np.linalg.norm(after, axis=-1), np.linalg.norm(before, axis=-1), rtol=1e-4)
+    angle = 2.5
+    view = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+    seen, _ = Turn()((frames @ view.T).astype(np.float32), offsets, KINECT20)
+    np.testing.assert_allclose(seen, turned, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("layout", "shoulders"),
+    [
+        ("ntu25", ("shoulder_left", "shoulder_right")),
+        ("kinect20", ("shoulder_left", "shoulder_right")),
+        ("cmu31", ("lclavicle", "rclavicle")),
+        ("coco17", ("shoulder_left", "shoulder_right")),
+        ("mediapipe33", ("shoulder_left", "shoulder_right")),
+        ("openpose18", ("shoulder_left", "shoulder_right")),
+    ],
+)
+def test_shoulders_are_known_in_every_layout(layout, shoulders):
+    known = get_layout(layout)
+    assert tuple(known.joints[joint] for joint in known.shoulders) == shoulders
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=6), st.integers(1, 70))
+def test_resample_is_linear_interpolation(lengths, count):
+    frames, offsets = packed_clips(lengths)
+    out, new_offsets = Resample(count)(frames, offsets, KINECT20)
+    assert new_offsets.tolist() == [count * i for i in range(len(lengths) + 1)]
+    for before, after in zip(pieces(frames, offsets), pieces(out, new_offsets), strict=True):
+        at = np.linspace(0, len(before) - 1, count)
+        flat = before.reshape(len(before), -1)
+        expected = np.stack([np.interp(at, np.arange(len(flat)), column) for column in flat.T], axis=1)
+        np.testing.assert_allclose(after.reshape(count, -1), expected, atol=2e-5)
+
+
+def test_resample_makes_no_ghost_of_a_body_that_leaves():
+    frames, offsets = packed_clips([2], bodies=2)
+    frames[1, 1] = 0
+    out, _ = Resample(4)(frames, offsets, KINECT20)
+    np.testing.assert_array_equal(out[:2, 1], frames[[0, 0], 1])
+    assert not out[2:, 1].any()
+
+
 def test_degenerate_bodies_are_left_alone():
     frames = np.zeros((4, 1, V, 3), np.float32)
     frames[2:, :, :, 1] = np.arange(V)  # every joint on one line: no hip line across the spine
     offsets = np.array([0, 2, 4])
-    out, _ = apply_steps(frames, offsets, KINECT20, [Rotate(), Scale()])
+    out, _ = apply_steps(frames, offsets, KINECT20, [Rotate(), Turn(), Scale()])
     np.testing.assert_array_equal(out[:2], frames[:2])
     np.testing.assert_allclose(out[2:] * 2, frames[2:])  # torso of length 2 became 1; no rotation
     assert np.isfinite(out).all()
