@@ -75,7 +75,7 @@ class Layout:
 
     @property
     def shoulders(self) -> tuple[int, int] | None:
-        """(left, right) joints that the top of the spine lies between: its own, or its children; None: there are none."""
+        """(left, right) joints beside the top of the spine: what it is the mean of, or its children; None: neither."""
         parents = dict(self.bones)
         for pair in self.mirror:
             if all(joint in self.spine_top or parents.get(joint) in self.spine_top for joint in pair):
