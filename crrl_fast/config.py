@@ -20,6 +20,7 @@ _MOST_UNITS = 1 << 16
 
 PRECISIONS = ("fp32", "bf16")
 QUEUE_STARTS = ("random", "empty")
+DECODED = ("ends", "mean")
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("milestones", "cosine")
 
@@ -67,6 +68,14 @@ class Recipe:
             coordinates and velocity with velocity; it needs ``views`` and ``symmetric``.
         distill_weight: of the distillation term in the Information Fuser's loss.
         contrast_weight: of the contrastive term in the loss of stage ``joint``.
+        reconstruction_weight: of the reconstruction in the loss of stage ``joint``.
+        decoder_size: units of the decoder GRU, whose outputs a linear layer turns into frames; 0 is the paper's, whose
+            hidden state is the frame, within (-1, 1) in each number.
+        decoder_layers: of the decoder GRU; 0 is as many as the encoder has.
+        decode_from: ``ends`` decodes the clip from the encoder's first output and, reversed, from its last one;
+            ``mean`` decodes the clip from its feature, and counts that twice.
+        velocity_weight: the decoder also predicts the velocity times this weight; 0 leaves that out. It needs
+            ``decoder_size``.
         precision: ``fp32``, or ``bf16`` for autocast matrix products.
         cuda_graphs: whether a GPU replays captured steps instead of having each operation launched. It computes the
             same, but dropout hits other units, because batches are padded to fewer lengths. Nothing without a GPU.
@@ -104,6 +113,11 @@ class Recipe:
     within_stream: float = 0.0
     distill_weight: float = 0.1
     contrast_weight: float = 1.0
+    reconstruction_weight: float = 1.0
+    decoder_size: int = 0
+    decoder_layers: int = 0
+    decode_from: str = "ends"
+    velocity_weight: float = 0.0
     precision: str = "fp32"
     cuda_graphs: bool = True
     deterministic: bool = False
@@ -118,9 +132,10 @@ class Recipe:
             _check_type(name, getattr(self, name), kind)
         for name in ("epochs", "batch_size", "max_frames", "hidden_size", "layers"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("hidden_size", "projection_size"):
+        for name in ("hidden_size", "projection_size", "decoder_size"):
             self._require(name, getattr(self, name) <= _MOST_UNITS, f"at most {_MOST_UNITS}")
-        self._require("layers", self.layers <= _MOST_LAYERS, f"at most {_MOST_LAYERS}")
+        for name in ("layers", "decoder_layers"):
+            self._require(name, getattr(self, name) <= _MOST_LAYERS, f"at most {_MOST_LAYERS}")
         for name in ("lr", "temperature", "velocity_scale"):
             self._require(name, getattr(self, name) > 0, "greater than 0")
         for name in (
@@ -133,6 +148,10 @@ class Recipe:
             "steps",
             "projection_size",
             "within_stream",
+            "reconstruction_weight",
+            "decoder_size",
+            "decoder_layers",
+            "velocity_weight",
         ):
             self._require(name, getattr(self, name) >= 0, "at least 0")
         for name in ("sgd_momentum", "dropout", "warmup"):
@@ -143,6 +162,8 @@ class Recipe:
         self._require("lr_milestones", rising, "rising epochs of at least 1")
         self._require("optimizer", self.optimizer in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
         self._require("lr_schedule", self.lr_schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
+        self._require("decode_from", self.decode_from in DECODED, f"one of {', '.join(DECODED)}")
+        self._require("velocity_weight", self.decoder_size > 0 or self.velocity_weight == 0, "0 without decoder_size")
         self._require("queue_start", self.queue_start in QUEUE_STARTS, f"one of {', '.join(QUEUE_STARTS)}")
         self._require("views", self.views in PRESETS, f"one of {', '.join(PRESETS)}")
         pairs = self.views != "none" and self.symmetric

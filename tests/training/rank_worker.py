@@ -20,6 +20,7 @@ RECIPE = Recipe(epochs=3, batch_size=5, lr=0.2, hidden_size=6, queue_size=7, dro
 """16 clips make batches of 5, 5, 5 and 1: parts differ in size, and ranks go without a clip."""
 VARIANTS = {
     "ser-buckets": {"length_buckets": 2},
+    "ser-readout": {"decoder_size": 9, "decoder_layers": 1, "decode_from": "mean", "velocity_weight": 2.0},
     "cml-symmetric": {"symmetric": True, "velocity_scale": 10.0, "queue_start": "empty", "projection_size": 5},
     "joint-adamw": {"optimizer": "adamw", "lr": 0.01, "lr_schedule": "cosine", "warmup": 0.2, "steps": 9},
 }

@@ -114,6 +114,7 @@ def train(clips, name, recipe, on_step=lambda _: None, on_epoch=lambda _: None):
 
 
 ADAMW = {"optimizer": "adamw", "lr": 0.01, "lr_schedule": "cosine", "warmup": 0.2}
+DECODER = {"decoder_size": 9, "decoder_layers": 1, "decode_from": "mean", "velocity_weight": 2.0}
 CONTRAST = {"views": "crrl", "symmetric": True, "within_stream": 1.0, "velocity_scale": 10.0, "queue_start": "empty"}
 
 
@@ -122,7 +123,7 @@ def on_gpu(store, device):
 
 
 @pytest.mark.filterwarnings("error:.*capturable")
-@pytest.mark.parametrize("levers", [{}, ADAMW, CONTRAST], ids=["sgd", "adamw", "contrast"])
+@pytest.mark.parametrize("levers", [{}, ADAMW, CONTRAST, DECODER], ids=["sgd", "adamw", "contrast", "decoder"])
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
 @pytest.mark.parametrize("name", STAGES)
 def test_graphs_train_like_single_launches(tiny_store, cuda, monkeypatch, name, dropout, levers):
@@ -142,7 +143,7 @@ def test_graphs_train_like_single_launches(tiny_store, cuda, monkeypatch, name, 
     assert single[0]["loss"] != single[-1]["loss"]
 
 
-@pytest.mark.parametrize("levers", [{}, ADAMW, CONTRAST], ids=["sgd", "adamw", "contrast"])
+@pytest.mark.parametrize("levers", [{}, ADAMW, CONTRAST, DECODER], ids=["sgd", "adamw", "contrast", "decoder"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("graphs", [True, False])
 @pytest.mark.parametrize("name", STAGES)

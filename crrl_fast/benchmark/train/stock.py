@@ -163,7 +163,7 @@ class StockTraining:
     def __init__(self, module: nn.Module, recipe: Recipe) -> None:
         if recipe.optimizer != "sgd":
             raise ConfigError(f"the release trains with sgd: optimizer {recipe.optimizer} has no baseline")
-        for name in ("velocity_scale", "projection_size", "queue_start", "views", "symmetric"):
+        for name in _RELEASE:
             if getattr(recipe, name) != getattr(Recipe(), name):
                 raise ConfigError(f"the release has no {name}: {getattr(recipe, name)} has no baseline")
         self.module = module.train()
@@ -185,6 +185,10 @@ class StockTraining:
         return {name: loss.item() for name, loss in losses.items()}
 
 
+_RELEASE = (
+    *("velocity_scale", "projection_size", "queue_start", "views", "symmetric"),
+    *("decoder_size", "decoder_layers", "decode_from", "velocity_weight"),
+)
 _ARRAYS = ("coords", "reverse", "velocity", "velocity_reverse")
 
 STAGES: dict[str, Callable[..., nn.Module]] = {"ser": Reconstructor, "cml": Contrast, "inf": Distiller}

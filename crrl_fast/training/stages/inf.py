@@ -29,12 +29,12 @@ class InformationFuser(SequenceReconstructor):
         self.register_buffer("teacher_features", teacher_features, persistent=False)
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Return ``loss`` = ``forward`` + ``reverse`` + weight * ``distill``, scalars.
+        """Return ``loss`` = that of ``reconstruction`` + weight * ``distill``, and its parts; scalars.
 
         ``distill`` is the mean over clips of the squared distance between MLP(student feature) and teacher feature.
         """
         encoding = self.encoder(batch.coords, batch.lengths)
-        losses = reconstruction(self.decoder, encoding, batch)
+        losses = reconstruction(self.decoder, encoding, batch, self.recipe)
         difference = self.head(encoding.feature) - self.teacher_features[batch.position]
         distill = difference.square().sum(dim=1).mean()
         return {**losses, "loss": losses["loss"] + self.weight * distill, "distill": distill}
