@@ -38,7 +38,8 @@ def prepare(
     steps: Annotated[
         str,
         typer.Option(
-            "--preprocess", help="Steps in order: center, rotate, scale, downsample=N, motion, bone; or none."
+            "--preprocess",
+            help="Steps in order: center, rotate, turn, scale, downsample=N, resample=N, motion, bone; or none.",
         ),
     ] = "center,rotate,downsample=60",
     workers: WorkersOption = None,

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from crrl_fast.data.frame_format import FrameFormat
 from crrl_fast.data.layouts import Layout
-from crrl_fast.data.preprocess import Downsample, Step, steps_from_record, write_steps
+from crrl_fast.data.preprocess import Downsample, Resample, Step, effective_steps, steps_from_record, write_steps
 from crrl_fast.data.store import Store
 from crrl_fast.errors import DataError
 
@@ -68,7 +68,7 @@ def missing_steps(store: Store, steps: Sequence[Step], prepared: Sequence[Step])
     """
     recorded = steps_from_record(store.info.preprocessing)
     longest = _longest_raw(store, recorded)
-    done, wanted = _effective(recorded, longest), _effective(steps, longest)
+    done, wanted = effective_steps(recorded, longest), effective_steps(steps, longest)
     if wanted[: len(done)] != done:
         raise DataError(
             f"data set {store.info.dataset!r} was preprocessed with {write_steps(recorded)}, but what the encoder was "
@@ -78,19 +78,9 @@ def missing_steps(store: Store, steps: Sequence[Step], prepared: Sequence[Step])
 
 
 def _longest_raw(store: Store, recorded: Sequence[Step]) -> float:
-    """Return how many frames the longest clip had before any step; infinity where it may have been cut."""
+    """Return how many frames the longest clip had before any step; infinity where it may have had more than now."""
     longest = int(store.lengths.max()) if len(store) else 0
-    may_be_cut = any(isinstance(step, Downsample) and longest >= step.max_frames for step in recorded)
+    may_be_cut = any(
+        isinstance(step, Resample) or (isinstance(step, Downsample) and longest >= step.max_frames) for step in recorded
+    )
     return math.inf if may_be_cut else longest
-
-
-def _effective(steps: Sequence[Step], longest: float) -> tuple[Step, ...]:
-    """Return ``steps`` without down-sampling that leaves clips of at most ``longest`` frames as they are."""
-    kept = []
-    for step in steps:
-        if isinstance(step, Downsample):
-            if step.max_frames >= longest:
-                continue
-            longest = step.max_frames
-        kept.append(step)
-    return tuple(kept)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crrl_fast.data.layouts import Layout
+from crrl_fast.data.layouts.anatomy import SHOULDERS, joints_of_points
 from crrl_fast.errors import ConfigError, DataError, shown
 
 Frames = npt.NDArray[np.float32]
@@ -22,6 +23,8 @@ Offsets = npt.NDArray[np.int64]
 
 # A body whose spine or hip line is shorter than this (metres) has no orientation or size to normalise by.
 _MIN_LENGTH = 1e-4
+# Resampling makes clips longer too: what a record names must not fill the memory of whoever reads it.
+_MOST_FRAMES = 10_000
 
 
 class Step(Protocol):
@@ -67,22 +70,27 @@ class Rotate:
 
 @dataclass(frozen=True)
 class Turn:
-    """Turn the clip about the vertical, y, so that in the first frame the main body's hips and shoulders lie along x.
+    """Rotation about the vertical y alone: in the first frame the main body's sides lie along x, seen from above.
 
-    One turn a clip. Other than ``Rotate`` it leaves how far a body leans, which a camera that stands upright sees as it
-    is, and a bad estimate of the spine tilts no clip. The line is the mean of hips and shoulders, seen from above; a
-    clip whose first frame has none is left as it is.
+    One rotation a clip, in its first frame in which the main body is present; the left is where x is positive, and a
+    body that leans or lies goes on doing so. The sides are the mean of the lines from the right hip to the left and
+    from the right shoulder to the left, of which the ground takes the x and z; in a layout that has no shoulders the
+    hips alone. A clip whose first frame has no such line is left as it is.
     """
 
     name: ClassVar[str] = "turn"
 
     def __call__(self, frames: Frames, offsets: Offsets, layout: Layout) -> tuple[Frames, Offsets]:
-        """Return turned clips of the same lengths; the turn is about the origin."""
+        """Return rotated clips of the same lengths; rotation is about the origin."""
         pose = frames[_first_present(frames, offsets), 0].astype(np.float64)
-        pairs = [pair for pair in (layout.hips, layout.shoulders) if pair is not None]
-        line = np.sum([pose[:, left] - pose[:, right] for left, right in pairs], axis=0)
-        upright = np.broadcast_to([0.0, 1.0, 0.0], line.shape)
-        return _rotated(frames, offsets, _body_axes(upright, line)), offsets
+        sides = _sides(pose, layout)[:, [0, 2]]
+        length = np.linalg.norm(sides, axis=1, keepdims=True)
+        cos, sin = np.where(length > _MIN_LENGTH, sides / np.maximum(length, _MIN_LENGTH), [1.0, 0.0]).T
+        axes = np.zeros((len(pose), 3, 3))
+        axes[:, 1, 1] = 1
+        axes[:, 0, 0] = axes[:, 2, 2] = cos
+        axes[:, 0, 2], axes[:, 2, 0] = sin, -sin
+        return _rotated(frames, offsets, axes), offsets
 
 
 @dataclass(frozen=True)
@@ -127,9 +135,9 @@ class Downsample:
 
 @dataclass(frozen=True)
 class Resample:
-    """Make all clips ``frames`` frames long, by linear interpolation between the two nearest; both ends stay.
+    """Resample every clip linearly to exactly ``frames`` frames, evenly spread from the first to the last.
 
-    Where a body is absent in one of the two, it is that of the nearer one.
+    A body that is absent in one of the two frames around a new one is taken from the nearer of them.
     """
 
     frames: int = 60
@@ -137,20 +145,20 @@ class Resample:
 
     def __post_init__(self) -> None:
         """Refuse a length that no clip can have."""
-        if type(self.frames) is not int or self.frames < 1:
-            raise ConfigError(f"resample={self.frames!r}: the number of frames must be at least 1")
+        if type(self.frames) is not int or not 1 <= self.frames <= _MOST_FRAMES:
+            raise ConfigError(f"resample={shown(self.frames)}: the number of frames must be 1 to {_MOST_FRAMES}")
 
     def __call__(self, frames: Frames, offsets: Offsets, layout: Layout) -> tuple[Frames, Offsets]:
-        """Return clips of ``frames`` frames each; frame j of n is at j * (T - 1) / (n - 1)."""
-        last = np.repeat(np.diff(offsets) - 1, self.frames)
-        first = np.repeat(offsets[:-1], self.frames)
-        steps = max(self.frames - 1, 1)
-        whole, rest = np.divmod(np.tile(np.arange(self.frames), len(offsets) - 1) * last, steps)
-        before, after = frames[first + whole], frames[first + np.minimum(whole + 1, last)]
+        """Return clips of ``self.frames`` frames; frame j of n lies at j * (T - 1) / (n - 1) of the T of the clip."""
+        clips, steps = len(offsets) - 1, max(self.frames - 1, 1)
+        position = np.arange(self.frames) * (np.diff(offsets) - 1)[:, None]
+        before, rest = (part.reshape(-1) for part in np.divmod(position, steps))
+        before = np.repeat(offsets[:-1], self.frames) + before
+        after = before + (rest > 0)
+        start, end = frames[before], frames[after]
         weight = (rest / steps).astype(np.float32)[:, None, None, None]
-        nearer = np.where(weight < 0.5, before, after)
-        moved = np.where(_present(before) & _present(after), before + weight * (after - before), nearer)
-        return moved, np.arange(len(offsets)) * self.frames
+        weight = np.where(_present(start) & _present(end), weight, (weight >= 0.5).astype(np.float32))
+        return start * (1 - weight) + end * weight, np.arange(clips + 1) * self.frames
 
 
 @dataclass(frozen=True)
@@ -198,6 +206,20 @@ def apply_steps(frames: Frames, offsets: Offsets, layout: Layout, steps: Sequenc
     for step in steps:
         frames, offsets = step(frames, offsets, layout)
     return frames, offsets
+
+
+def effective_steps(steps: Sequence[Step], longest: float) -> tuple[Step, ...]:
+    """Return ``steps`` without down-sampling that leaves clips of at most ``longest`` frames as they are."""
+    kept = []
+    for step in steps:
+        if isinstance(step, Resample):
+            longest = step.frames
+        elif isinstance(step, Downsample):
+            if step.max_frames >= longest:
+                continue
+            longest = step.max_frames
+        kept.append(step)
+    return tuple(kept)
 
 
 def parse_steps(text: str) -> tuple[Step, ...]:
@@ -271,10 +293,22 @@ def _first_present(frames: Frames, offsets: Offsets) -> Offsets:
     return np.where(first < offsets[1:], first, offsets[:-1])
 
 
-def _rotated(frames: Frames, offsets: Offsets, basis: npt.NDArray[np.float64]) -> Frames:
-    """Return the frames of each clip in the axes that are the rows of its ``basis`` (N, 3, 3)."""
-    per_frame = np.repeat(basis.astype(np.float32), np.diff(offsets), axis=0)
-    return (frames.reshape(len(frames), -1, 3) @ per_frame.swapaxes(1, 2)).reshape(frames.shape)
+def _rotated(frames: Frames, offsets: Offsets, axes: npt.NDArray[np.float64]) -> Frames:
+    """Return packed clips whose coordinates are those along ``axes`` (N, 3, 3), the rows x, y and z of each clip."""
+    per_frame = np.repeat(axes.astype(np.float32), np.diff(offsets), axis=0)
+    flat = frames.reshape(len(frames), -1, 3)
+    return (flat @ per_frame.swapaxes(1, 2)).reshape(frames.shape)
+
+
+def _sides(pose: npt.NDArray[np.float64], layout: Layout) -> npt.NDArray[np.float64]:
+    """Return (N, 3) from right to left in poses (N, V, 3): the mean of hip and shoulder line, or the hip line alone."""
+    left, right = layout.hips
+    hips = pose[:, left] - pose[:, right]
+    points = joints_of_points(layout)
+    if not set(SHOULDERS) <= points.keys():
+        return hips
+    left_shoulder, right_shoulder = (pose[:, points[name]].mean(axis=1) for name in SHOULDERS)
+    return np.asarray((hips + left_shoulder - right_shoulder) / 2)
 
 
 def _body_axes(spine: npt.NDArray[np.float64], hips: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

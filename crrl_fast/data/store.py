@@ -17,7 +17,7 @@ from crrl_fast.data.clip import UNKNOWN, Clip
 from crrl_fast.data.info import METADATA_KEY, SPLIT_FIELDS, Split, StoreInfo, parse_header
 from crrl_fast.data.layouts import Layout, get_layout
 from crrl_fast.data.packing import Packer
-from crrl_fast.data.preprocess import Downsample, Frames, Step, apply_steps, describe_steps
+from crrl_fast.data.preprocess import Frames, Step, apply_steps, describe_steps, effective_steps
 from crrl_fast.data.recording import Recording, Report, raise_problem
 from crrl_fast.data.tensor_file import ArrayTensor, TensorSource, digest, write_tensors
 from crrl_fast.data.tensor_header import read_tensor_header
@@ -105,7 +105,7 @@ class Store:
     def processed(self, steps: Sequence[Step]) -> Store:
         """Return a store with ``steps`` applied and recorded; itself where its clips are short enough for them all."""
         longest = int(self.lengths.max()) if len(self) else 0
-        steps = [step for step in steps if not (isinstance(step, Downsample) and longest <= step.max_frames)]
+        steps = effective_steps(steps, longest)
         if not steps:
             return self
         packed = self.frames.view(-1, self.info.bodies, self.layout.num_joints, 3).numpy()

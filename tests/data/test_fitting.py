@@ -8,7 +8,17 @@ import pytest
 from crrl_fast.data.fitting import fit_store, missing_steps
 from crrl_fast.data.frame_format import FrameFormat
 from crrl_fast.data.layouts import KINECT20
-from crrl_fast.data.preprocess import Bone, Center, Downsample, Motion, Rotate, Scale, describe_steps, write_steps
+from crrl_fast.data.preprocess import (
+    Bone,
+    Center,
+    Downsample,
+    Motion,
+    Resample,
+    Rotate,
+    Scale,
+    describe_steps,
+    write_steps,
+)
 from crrl_fast.data.store import Store
 from crrl_fast.errors import DataError
 from tests.conftest import random_walks
@@ -80,6 +90,20 @@ def test_what_was_done_in_another_way_is_refused_with_both_and_the_cure(steps):
     )
     assert "\n" not in message
     assert f"was preprocessed with {write_steps(steps)}, but" in message
+
+
+def test_resampled_clips_fit_a_run_on_such_and_may_have_had_any_length():
+    steps = (Center(), Resample(16), Downsample(12))
+    raw = store_of((), 10)
+    frames = FrameFormat(raw.layout, 1, tuple(describe_steps(steps[:2])))
+    whole = raw.processed(steps)
+    assert whole.lengths.tolist() == [12] * len(raw)
+    assert missing_steps(raw, steps, ()) == steps
+    assert missing_steps(raw.processed(steps[:2]), steps, ()) == steps[2:]
+    np.testing.assert_array_equal(fit_store(raw.processed(steps[:2]), frames, steps).frames, whole.frames)
+    cut_first = (Center(), Downsample(16), Resample(16))
+    with pytest.raises(DataError, match="was preprocessed with center,resample=16, but"):
+        missing_steps(raw.processed(steps[:2]), cut_first, cut_first)
 
 
 def test_a_run_on_raw_clips_takes_no_prepared_ones():

@@ -1,9 +1,10 @@
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from crrl_fast.data.layouts import KINECT20, get_layout
+from crrl_fast.data.layouts import CMU31, KINECT20
 from crrl_fast.data.preprocess import (
     DEFAULT_STEPS,
     Bone,
@@ -82,66 +83,61 @@ def test_rotate_undoes_any_rigid_view_of_a_clip():
     np.testing.assert_allclose(one, other, atol=1e-5)
 
 
-def test_turn_keeps_gravity_and_undoes_where_the_camera_stands():
-    frames, offsets = packed_clips([3, 6, 1])
-    turned, same = Turn()(frames, offsets, KINECT20)
-    assert np.array_equal(same, offsets)
-    np.testing.assert_allclose(turned[..., 1], frames[..., 1], rtol=1e-6)
-    (hip, other_hip), (shoulder, other_shoulder) = KINECT20.hips, KINECT20.shoulders
-    for before, after in zip(pieces(frames, offsets), pieces(turned, offsets), strict=True):
-        first = after[0, 0]
-        line = first[hip] - first[other_hip] + first[shoulder] - first[other_shoulder]
-        assert line[0] > 0
-        assert abs(line[2]) < 1e-5
-        np.testing.assert_allclose(np.linalg.norm(after, axis=-1), np.linalg.norm(before, axis=-1), rtol=1e-4)
-    angle = 2.5
+def seen_from(frames, angle):
     view = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
-    seen, _ = Turn()((frames @ view.T).astype(np.float32), offsets, KINECT20)
-    np.testing.assert_allclose(seen, turned, atol=1e-5)
+    return (frames @ view.T).astype(np.float32)
+
+
+def sides_of(pose, layout, pairs):
+    index = layout.joints.index
+    return sum(pose[index(left)] - pose[index(right)] for left, right in pairs)
 
 
 @pytest.mark.parametrize(
-    ("layout", "shoulders"),
+    ("layout", "pairs"),
     [
-        ("ntu25", ("shoulder_left", "shoulder_right")),
-        ("kinect20", ("shoulder_left", "shoulder_right")),
-        ("cmu31", ("lclavicle", "rclavicle")),
-        ("coco17", ("shoulder_left", "shoulder_right")),
-        ("mediapipe33", ("shoulder_left", "shoulder_right")),
-        ("openpose18", ("shoulder_left", "shoulder_right")),
+        (KINECT20, [("hip_left", "hip_right"), ("shoulder_left", "shoulder_right")]),
+        (CMU31, [("lhipjoint", "rhipjoint"), ("lclavicle", "rclavicle")]),
+        (
+            replace(KINECT20, name="mine", joints=tuple(j.replace("shoulder", "arm") for j in KINECT20.joints)),
+            [("hip_left", "hip_right")],
+        ),
     ],
 )
-def test_shoulders_are_known_in_every_layout(layout, shoulders):
-    known = get_layout(layout)
-    assert tuple(known.joints[joint] for joint in known.shoulders) == shoulders
+def test_turn_lays_the_sides_of_the_first_body_along_x_and_leaves_heights_alone(layout, pairs):
+    rng = np.random.default_rng(0)
+    frames = rng.normal(size=(7, 2, layout.num_joints, 3)).astype(np.float32)
+    frames[3, 0] = 0  # the main body of the second clip enters late
+    frames[:3, 1] = 0
+    offsets = np.array([0, 3, 7])
+    turned, same = Turn()(frames, offsets, layout)
+    assert same is offsets
+    for first in (0, 4):
+        x, _, z = sides_of(turned[first, 0], layout, pairs)
+        assert x > 0
+        assert abs(z) < 1e-5
+        a, b = (f[first, 0, 3:6].astype(np.float64) for f in (frames, turned))
+        np.testing.assert_allclose(np.linalg.det(a), np.linalg.det(b), rtol=1e-4)  # no reflection
+    np.testing.assert_allclose(turned[..., 1], frames[..., 1], atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(turned, axis=-1), np.linalg.norm(frames, axis=-1), atol=1e-5)
+    assert not turned[3, 0].any()
+    assert not turned[:3, 1].any()
+    again, _ = Turn()(seen_from(frames, 2.3), offsets, layout)
+    np.testing.assert_allclose(again, turned, atol=1e-5)
 
 
-@settings(max_examples=50)
-@given(st.lists(st.integers(1, 90), min_size=1, max_size=6), st.integers(1, 70))
-def test_resample_is_linear_interpolation(lengths, count):
-    frames, offsets = packed_clips(lengths)
-    out, new_offsets = Resample(count)(frames, offsets, KINECT20)
-    assert new_offsets.tolist() == [count * i for i in range(len(lengths) + 1)]
-    for before, after in zip(pieces(frames, offsets), pieces(out, new_offsets), strict=True):
-        at = np.linspace(0, len(before) - 1, count)
-        flat = before.reshape(len(before), -1)
-        expected = np.stack([np.interp(at, np.arange(len(flat)), column) for column in flat.T], axis=1)
-        np.testing.assert_allclose(after.reshape(count, -1), expected, atol=2e-5)
-
-
-def test_resample_makes_no_ghost_of_a_body_that_leaves():
-    frames, offsets = packed_clips([2], bodies=2)
-    frames[1, 1] = 0
-    out, _ = Resample(4)(frames, offsets, KINECT20)
-    np.testing.assert_array_equal(out[:2, 1], frames[[0, 0], 1])
-    assert not out[2:, 1].any()
+def test_turn_leaves_clips_alone_whose_sides_stand_upright():
+    frames = np.zeros((3, 1, V, 3), np.float32)
+    frames[1:, :, :, 1] = np.arange(V)
+    out, _ = Turn()(frames, np.array([0, 1, 3]), KINECT20)
+    np.testing.assert_array_equal(out, frames)
 
 
 def test_degenerate_bodies_are_left_alone():
     frames = np.zeros((4, 1, V, 3), np.float32)
     frames[2:, :, :, 1] = np.arange(V)  # every joint on one line: no hip line across the spine
     offsets = np.array([0, 2, 4])
-    out, _ = apply_steps(frames, offsets, KINECT20, [Rotate(), Turn(), Scale()])
+    out, _ = apply_steps(frames, offsets, KINECT20, [Rotate(), Scale()])
     np.testing.assert_array_equal(out[:2], frames[:2])
     np.testing.assert_allclose(out[2:] * 2, frames[2:])  # torso of length 2 became 1; no rotation
     assert np.isfinite(out).all()
@@ -172,6 +168,31 @@ def test_downsample_keeps_ends_order_and_short_clips(lengths, max_frames):
             assert clip[0] == 0
 
 
+@settings(max_examples=100)
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=8), st.integers(1, 70))
+def test_resample_gives_every_clip_as_many_frames(lengths, frames):
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    values = np.arange(1, offsets[-1] + 1, dtype=np.float32) ** 2
+    packed = np.broadcast_to(values[:, None, None, None], (offsets[-1], 1, V, 3))
+    resampled, new_offsets = Resample(frames)(packed, offsets, KINECT20)
+    assert resampled.dtype == np.float32
+    assert np.diff(new_offsets).tolist() == [frames] * len(lengths)
+    for i, (clip, length) in enumerate(zip(pieces(resampled, new_offsets), lengths, strict=True)):
+        expected = np.interp(np.linspace(0, length - 1, frames), np.arange(length), values[offsets[i] : offsets[i + 1]])
+        np.testing.assert_allclose(clip[:, 0, 3, 1], expected, rtol=1e-5)
+        assert clip[0, 0, 0, 0] == values[offsets[i]]
+
+
+def test_resample_makes_no_half_way_poses_of_a_body_that_comes_or_goes():
+    frames, offsets = packed_clips([3], bodies=2)
+    frames[2, 1] = 0
+    out, _ = Resample(6)(frames, offsets, KINECT20)  # at 0, 0.4, 0.8, 1.2, 1.6 and 2
+    np.testing.assert_allclose(out[1], 0.6 * frames[0] + 0.4 * frames[1], atol=1e-6)
+    np.testing.assert_allclose(out[3, 0], 0.8 * frames[1, 0] + 0.2 * frames[2, 0], atol=1e-6)
+    np.testing.assert_array_equal(out[3, 1], frames[1, 1])
+    assert not out[4:, 1].any()
+
+
 def test_motion_is_the_difference_to_the_next_frame_of_the_clip_and_body():
     frames, offsets = packed_clips([4, 1, 3])
     frames = np.concatenate([frames, frames + 1], axis=1)
@@ -200,16 +221,18 @@ def test_bones_add_up_to_the_joint_relative_to_the_root():
 
 
 def test_steps_survive_text_and_record():
-    steps = parse_steps("center, rotate,scale,downsample=40,motion,bone")
-    assert steps == (Center(), Rotate(), Scale(), Downsample(40), Motion(), Bone())
+    steps = parse_steps("center, rotate,turn,scale,downsample=40,resample=30,motion,bone")
+    assert steps == (Center(), Rotate(), Turn(), Scale(), Downsample(40), Resample(30), Motion(), Bone())
     assert steps_from_record(describe_steps(steps)) == steps
-    assert write_steps(steps) == "center,rotate,scale,downsample=40,motion,bone"
+    assert write_steps(steps) == "center,rotate,turn,scale,downsample=40,resample=30,motion,bone"
     assert write_steps(()) == "none"
     assert parse_steps("center,rotate,downsample=60") == DEFAULT_STEPS
     assert parse_steps("none") == ()
 
 
-@pytest.mark.parametrize("text", ["centre", "downsample=x", "downsample=0", "center=3"])
+@pytest.mark.parametrize(
+    "text", ["centre", "downsample=x", "downsample=0", "center=3", "resample=0", "resample=10001", "turn=3"]
+)
 def test_unusable_steps_are_named(text):
     with pytest.raises(ConfigError, match=text.split("=")[0]):
         parse_steps(text)

@@ -73,15 +73,6 @@ class Layout:
         """Number of joints V."""
         return len(self.joints)
 
-    @property
-    def shoulders(self) -> tuple[int, int] | None:
-        """(left, right) joints beside the top of the spine: what it is the mean of, or its children; None: neither."""
-        parents = dict(self.bones)
-        for pair in self.mirror:
-            if all(joint in self.spine_top or parents.get(joint) in self.spine_top for joint in pair):
-                return pair
-        return None
-
     def center_of(self, poses: npt.NDArray[Float]) -> npt.NDArray[Float]:
         """Return the hip centre (..., 3) of poses (..., V, 3)."""
         return np.asarray(poses[..., self.center, :].mean(axis=-2))
