@@ -157,6 +157,7 @@ def configured(**values):
         ),
         configured(frames__preprocessing=[{"step": ["x"]}]),
         configured(frames__preprocessing=[{"step": "downsample", "max_frames": "x"}]),
+        configured(frames__preprocessing=[{"step": "resample", "frames": 10**12}]),
         configured(seed="x"),
         configured(stages=[1]),
         configured(stages=3),

@@ -9,6 +9,7 @@ from crrl_fast.config import Recipe
 from crrl_fast.data.batches import ResidentClips
 from crrl_fast.errors import ConfigError
 from crrl_fast.models import SequenceDecoder
+from crrl_fast.padding import reverse_time
 from crrl_fast.training.stages import JointLearner, SequenceReconstructor
 from tests.training.runs import assert_same_runs, interrupted, pretrain
 
@@ -55,6 +56,26 @@ def test_reconstruction_is_its_statement(batch, decode_from, layers, velocity):
     assert set(losses) == ({"loss", "forward"} if decode_from == "mean" else {"loss", "forward", "reverse"})
     losses["loss"].backward()
     assert all(parameter.grad is not None for parameter in stage.parameters())
+
+
+@pytest.mark.parametrize("build", [SequenceReconstructor, JointLearner], ids=["ser", "joint"])
+def test_by_default_it_is_the_papers_bit_for_bit(batch, build):
+    stage = build(60, SMALL).double()
+    assert {name for name in stage.state_dict() if name.startswith("decoder.")} == {
+        f"decoder.gru.{name}" for name in nn.GRU(14, 60, 2).state_dict()
+    }
+    encoding = stage.encoder(batch.coords, batch.lengths)
+    vectors, frames = torch.cat([encoding.first, encoding.last]), batch.coords.shape[1]
+    decoded = stage.decoder.gru(vectors, batch.lengths.repeat(2), frames=frames).outputs
+    targets = batch.coords, reverse_time(batch.coords, batch.lengths)
+    forward, reverse = (
+        ((part - target).square().sum(dim=(1, 2)) / batch.lengths).mean()
+        for part, target in zip(decoded.split(5), targets, strict=True)
+    )
+    losses = stage(batch)
+    assert torch.equal(losses["forward"], forward)
+    assert torch.equal(losses["reverse"], reverse)
+    assert torch.equal(losses["loss"], forward + reverse + losses.get("contrast", 0))
 
 
 def test_padding_is_zero_behind_the_read_out():
