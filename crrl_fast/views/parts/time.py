@@ -117,7 +117,7 @@ class TempoCrop(Part):
 
     kind: ClassVar[Kind] = Kind.CROP
     share: tuple[float, float] = (0.5, 1.0)
-    tempo: tuple[float, float] = (0.8, 1.25)
+    tempo: tuple[float, float] = (0.8, 1.2)
 
     def __post_init__(self) -> None:
         """Check the fields."""
