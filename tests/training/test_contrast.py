@@ -137,7 +137,7 @@ def test_a_run_with_all_of_it_resumes_bit_for_bit(tiny_path, tmp_path, monkeypat
     [
         ({"velocity_scale": 0}, "velocity_scale must be greater than 0"),
         ({"projection_size": -1}, "projection_size must be at least 0"),
-        ({"projection_size": 1 << 20}, "projection_size must be at most 65536"),
+        ({"projection_size": 1025}, "projection_size must be at most 1024"),
         ({"queue_start": "full"}, "queue_start must be one of random, empty"),
         ({"views": "crop"}, "views must be one of none, aimclr"),
         ({"within_stream": 0.5}, "within_stream must be 0 without views and symmetric=true"),
