@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 from crrl_fast.data.preprocess import STREAMS, Downsample, Step
 from crrl_fast.errors import ConfigError, shortened, shown
 from crrl_fast.files import MALFORMED, read_toml
+from crrl_fast.reference.info_nce import LARGEST_DIM
 from crrl_fast.views import PRESETS
 
 _LARGEST = sys.float_info.max
@@ -132,8 +133,9 @@ class Recipe:
             _check_type(name, getattr(self, name), kind)
         for name in ("epochs", "batch_size", "max_frames", "hidden_size", "layers"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
-        for name in ("hidden_size", "projection_size", "decoder_size"):
+        for name in ("hidden_size", "decoder_size"):
             self._require(name, getattr(self, name) <= _MOST_UNITS, f"at most {_MOST_UNITS}")
+        self._require("projection_size", self.projection_size <= LARGEST_DIM, f"at most {LARGEST_DIM}")
         for name in ("layers", "decoder_layers"):
             self._require(name, getattr(self, name) <= _MOST_LAYERS, f"at most {_MOST_LAYERS}")
         for name in ("lr", "temperature", "velocity_scale"):

@@ -108,16 +108,21 @@ class ResidentClips:
     def two_views(self, position: Tensor, preset: Part, frames: int) -> Batch:
         """Return a random view of each clip, with another as its ``key``; a GPU is not waited for.
 
+        No view is longer than its clip: a preset that asks for more frames gets the same crop in as many as the clip
+        has, so that a batch's number of frames is known before the views are drawn.
+
         Args:
             position: (B) int64 on the device.
             preset: what the views are drawn from, by torch's own generator of the device.
-            frames: T, at least the frames of the longest clip; views that may be longer are padded to the longest.
+            frames: T, at least the frames of the longest clip.
         """
-        lengths, most = self._views.lengths[position], preset.most_frames(frames)
-        first, second = (
-            self._batch(position, sample_view_params(preset, lengths, self._store.layout), most) for _ in range(2)
-        )
+        first, second = (self._batch(position, self._draw(preset, position), frames) for _ in range(2))
         return first._replace(key=second)
+
+    def _draw(self, preset: Part, position: Tensor) -> ViewParams:
+        lengths = self._views.lengths[position]
+        params = sample_view_params(preset, lengths, self._store.layout)
+        return params._replace(lengths=torch.minimum(params.lengths, lengths))
 
     def _batch(self, position: Tensor, params: ViewParams, frames: int | None) -> Batch:
         views = skeleton_views(self._frames, self._offsets, self._clips[position], params, out_frames=frames)

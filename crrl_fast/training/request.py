@@ -17,6 +17,7 @@ from crrl_fast.device import resolve_device
 from crrl_fast.errors import ConfigError
 from crrl_fast.fusion import DEFAULT_FUSION, get_fusion
 from crrl_fast.recipes import RECIPES, get_recipe
+from crrl_fast.reference.info_nce import LARGEST_DIM
 from crrl_fast.run import CONFIG_FILE, RunConfig, RunFolder
 from crrl_fast.training.keeper import CheckpointPolicy
 
@@ -73,7 +74,8 @@ class PretrainRequest:
         """Check the stages, the probe and what is done about steps that are not finite.
 
         Raises:
-            ConfigError: a stage is unknown, stands twice, or ``inf`` stands without ``cml`` before it.
+            ConfigError: a stage is unknown, stands twice, or ``inf`` stands without ``cml`` before it; or queries are
+                larger than the contrast takes.
         """
         for stage in self.stages:
             if stage not in STAGES:
@@ -82,6 +84,13 @@ class PretrainRequest:
             raise ConfigError(f"stages {','.join(self.stages)!r}: name each stage once, for instance cml,inf")
         if "inf" in self.stages and "cml" not in self.stages[: self.stages.index("inf")]:
             raise ConfigError("stage 'inf' distils the encoder of 'cml': put cml before it, as in cml,inf")
+        contrasting = [stage for stage in self.stages if stage in ("cml", "joint")]
+        size = self.recipe.projection_size or 2 * self.recipe.hidden_size
+        if contrasting and size > LARGEST_DIM:
+            raise ConfigError(
+                f"stage {contrasting[0]!r} would contrast {size} numbers a clip, and at most {LARGEST_DIM} are taken: "
+                "set projection_size, for instance --set projection_size=128"
+            )
         if self.probe_every < 0:
             raise ConfigError(f"probe_every must be at least 0, got {self.probe_every}")
         if self.on_nonfinite not in ("stop", "skip"):

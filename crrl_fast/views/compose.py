@@ -39,10 +39,6 @@ class Compose(Part):
         """Return what a view that has this part may contain."""
         return frozenset[Kind]().union(*(part.kinds() for part in self.parts))
 
-    def most_frames(self, clip: int) -> int:
-        """Return how many frames a view of a clip of at most ``clip`` frames can have."""
-        return max((part.most_frames(clip) for part in self.parts), default=clip)
-
     def check_after(self, before: frozenset[Kind]) -> None:
         """Raise ConfigError where these parts cannot follow those kinds, or each other."""
         for part in self.parts:
@@ -79,10 +75,6 @@ class OneOf(Part):
     def kinds(self) -> frozenset[Kind]:
         """Return what a view that has this part may contain."""
         return frozenset[Kind]().union(*(part.kinds() for part in self.parts))
-
-    def most_frames(self, clip: int) -> int:
-        """Return how many frames a view of a clip of at most ``clip`` frames can have."""
-        return max((part.most_frames(clip) for part in self.parts), default=clip)
 
     def check_after(self, before: frozenset[Kind]) -> None:
         """Raise ConfigError where one of the parts cannot follow those kinds."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from crrl_fast.data.layouts import Layout
 from crrl_fast.views.params import ViewParams
 
-Nested: TypeAlias = "tuple[float | Nested, ...]"
+Nested: TypeAlias = "float | tuple[Nested, ...]"
 
 
 class Draft:

@@ -50,10 +50,6 @@ class Part:
         """Return what a view that has this part may contain."""
         return frozenset((self.kind,))
 
-    def most_frames(self, clip: int) -> int:
-        """Return how many frames a view of a clip of at most ``clip`` frames can have."""
-        return clip
-
     def check_after(self, before: frozenset[Kind]) -> None:
         """Raise ConfigError where no single pass over a view can apply this part after those kinds."""
         for kind in sorted(before & _REFUSED_AFTER.get(self.kind, frozenset()), key=lambda kind: kind.value):

@@ -17,7 +17,7 @@
     AS-CAL's best combination (Rao et al., Information Sciences 2021): joint 1 subtracted, time reversed, p 0.5, shear
     by U(-1, 1). ``as_cal`` combines its transforms by the names of its code.
 ``crrl``
-    Ours, for the contrast of this package: a random half to whole of the clip, played 0.8 to 1.25 times as slowly, seen
+    Ours, for the contrast of this package: a random half to whole of the clip, played 0.8 to 1.2 times as slowly, seen
     from up to 30 degrees to either side and 10 degrees higher or lower. It keeps left and right, and how fast limbs
     move, which tell actions apart.
 
@@ -96,7 +96,7 @@ PRESETS: dict[str, Compose] = {
         )
     ),
     "as-cal": as_cal("subtract", "randomFlip", "shear"),
-    "crrl": Compose((TempoCrop(share=(0.5, 1.0), tempo=(0.8, 1.25)), Turn(degrees=30.0, tilt=10.0))),
+    "crrl": Compose((TempoCrop(share=(0.5, 1.0), tempo=(0.8, 1.2)), Turn(degrees=30.0, tilt=10.0))),
 }
 
 

@@ -25,6 +25,8 @@ VARIANTS = {
     "joint-adamw": {"optimizer": "adamw", "lr": 0.01, "lr_schedule": "cosine", "warmup": 0.2, "steps": 9},
 }
 CASES = (*STAGES, *VARIANTS)
+OWN_VIEWS = "joint-views"
+"""Ranks draw views of their own, so that several train otherwise than one alone."""
 
 
 def clips_of(store: Store) -> ResidentClips:
@@ -43,6 +45,8 @@ def build(stage, clips, recipe):
 def train(case, clips, ranks=ALONE):
     """Return the state of a module after training and its epochs' losses."""
     recipe = RECIPE.with_overrides(VARIANTS.get(case, {}))
+    if case == OWN_VIEWS:
+        recipe = RECIPE.with_overrides({**VARIANTS["cml-symmetric"], "views": "crrl", "within_stream": 0.5})
     stage, records, steps = case.split("-")[0], [], []
     loop = StageLoop(stage, build(stage, clips, recipe), clips, recipe, torch.Generator().manual_seed(1), ranks)
     loop.run(on_step=steps.append, on_epoch=records.append)
@@ -73,6 +77,7 @@ def main() -> None:
             found[case] = train(case, clips, ranks)
         ranks.seed_noise(0, "noise")
         found["noise"] = torch.rand(8)
+        found[OWN_VIEWS] = train(OWN_VIEWS, clips, ranks)
     found["refused"] = refuse(store_path, folder)
     torch.save(found, folder / f"{rank}.pt")
 

@@ -1,5 +1,7 @@
 """What stage ``cml`` contrasts with what, against a plain statement in float64, and what it is on by default."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,10 +10,12 @@ import crrl_fast
 from crrl_fast.config import Recipe
 from crrl_fast.data.batches import ResidentClips
 from crrl_fast.errors import ConfigError
+from crrl_fast.ops import queue_info_nce
 from crrl_fast.training.stages import ContrastiveMotionLearner, JointLearner
 from crrl_fast.training.step import TrainingStep
 from crrl_fast.views import PRESETS
-from tests.training.runs import assert_same_runs, interrupted, metrics, pretrain
+from tests.training.runs import assert_same_runs, interrupted, metrics, pretrain, weights
+from tests.training.test_step import HostReads
 
 SMALL = Recipe(hidden_size=7, queue_size=9, dropout=0.0, momentum=0.9, batch_size=6)
 LEVERS = {
@@ -35,6 +39,29 @@ def info_nce(query, key, negatives, temperature):
     query, key = F.normalize(query, dim=1), F.normalize(key, dim=1)
     logits = torch.cat([(query * key).sum(1, keepdim=True), query @ negatives.T], dim=1) / temperature
     return F.cross_entropy(logits, torch.zeros(len(query), dtype=torch.int64))
+
+
+def test_by_default_it_is_the_papers_contrast_bit_for_bit(clips):
+    torch.manual_seed(0)
+    module = ContrastiveMotionLearner(60, SMALL).double()
+    assert [name for name in module.state_dict() if "queue" in name] == ["queue.keys", "queue.cursor", "queue.filled"]
+    before = copy.deepcopy(module)
+    with torch.no_grad():
+        for slow, fast in zip(before.key_encoder.parameters(), before.encoder.parameters(), strict=True):
+            slow.lerp_(fast, 1 - 0.9)
+    batch = clips.batch(torch.tensor([0, 1, 8, 17, 3]))
+    query = before.head(before.encoder(batch.coords, batch.lengths).feature)
+    key = before.key_head(before.key_encoder(batch.velocity, batch.lengths).feature).detach()
+    expected = queue_info_nce(query, key, before.queue.keys, 0.1, normalize=True)
+    losses = module(batch)
+    assert list(losses) == ["loss", "accuracy"]
+    assert torch.equal(losses["loss"], expected)
+    assert torch.equal(module.queue.keys[:5], F.normalize(key, dim=1))
+    losses["loss"].backward()
+    expected.backward()
+    for have, want in zip(module.parameters(), before.parameters(), strict=True):
+        assert (have.grad is None) == (want.grad is None)
+        assert have.grad is None or torch.equal(have.grad, want.grad)
 
 
 @pytest.mark.parametrize("within", [0.0, 0.5])
@@ -103,7 +130,9 @@ def test_two_views_differ_and_fit_their_batch(clips):
         assert (view.lengths <= whole.lengths).all()
     assert not torch.equal(batch.coords, batch.key.coords)
     assert not torch.equal(batch.coords, whole.coords)
-    assert clips.two_views(position, PRESETS["skeleton-contrast"], 30).coords.shape[1] == 64
+    resized = clips.two_views(position, PRESETS["skeleton-contrast"], 30)  # to 64 frames, or as many as a clip has
+    assert resized.coords.shape == (24, 30, 60)
+    assert torch.equal(resized.lengths, whole.lengths)
 
 
 def test_only_stages_that_contrast_see_views(clips):
@@ -123,6 +152,63 @@ def test_only_stages_that_contrast_see_views(clips):
     assert ContrastiveMotionLearner(60, SMALL).views is None
 
 
+@pytest.mark.parametrize("kind", [ContrastiveMotionLearner, JointLearner])
+def test_padding_changes_neither_losses_nor_queues(clips, kind):
+    just = kind(60, SMALL.with_overrides(LEVERS)).double()
+    more = copy.deepcopy(just)
+    for _ in range(2):
+        results = []
+        for module, frames in ((just, clips.longest), (more, clips.longest + 8)):
+            torch.manual_seed(1)
+            results.append(module(clips.two_views(torch.arange(6), PRESETS["crrl"], frames)))
+        for part, value in results[0].items():
+            torch.testing.assert_close(results[1][part], value, rtol=1e-12, atol=0)
+    for want, have in zip(just.buffers(), more.buffers(), strict=True):
+        torch.testing.assert_close(have, want, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", [ContrastiveMotionLearner, JointLearner])
+@pytest.mark.parametrize("views", list(PRESETS)[1:])
+def test_a_step_reads_nothing_back(clips, kind, views):
+    recipe = SMALL.with_overrides({**LEVERS, "views": views})
+    step = TrainingStep(kind(60, recipe).double(), clips, recipe)
+    step.begin_epoch(0.1)
+    with HostReads() as host:
+        for position, frames in clips.shuffled(6, torch.Generator()):
+            step(position, frames)
+    assert host.calls > 100
+    assert host.reads == []
+    assert step.losses()["loss"].isfinite().all()
+
+
+def test_a_faulty_step_is_skipped_with_both_queues(tiny_store):
+    frames = tiny_store.frames.clone()
+    frames[tiny_store.offsets[8] : tiny_store.offsets[9]] = torch.nan
+    faulty = ResidentClips(tiny_store, torch.arange(24), frames)
+    recipe = SMALL.with_overrides(LEVERS)
+    module = JointLearner(60, recipe)
+    step = TrainingStep(module, faulty, recipe, skips=True)
+    step.begin_epoch(0.1)
+    for position in torch.arange(24).split(6):
+        step(position, faulty.longest)
+    assert step.losses()["loss"].isfinite().tolist() == [True, False, True, True]
+    assert all(value.isfinite().all() for value in module.state_dict().values())
+    assert int(module.queue.cursor) == int(module.coords_queue.cursor) == 18 % 9
+
+
+def test_stages_without_contrast_are_left_alone(tiny_path, tmp_path):
+    runs = [
+        pretrain(tiny_path, tmp_path / name, stages=("ser",), **asked) for name, asked in (("a", {}), ("b", LEVERS))
+    ]
+    assert_same_runs(runs[1].path, runs[0].path)
+
+
+def test_a_student_learns_from_a_teacher_of_views(tiny_path, tmp_path):
+    run = pretrain(tiny_path, tmp_path / "run", stages=("cml", "inf"), precision="bf16", **LEVERS)
+    assert {row["stage"] for row in metrics(run.path)} == {"cml", "inf"}
+    assert all(value.isfinite().all() for stage in weights(run.path).values() for value in stage.values())
+
+
 @pytest.mark.parametrize("stage", ["cml", "joint"])
 def test_a_run_with_all_of_it_resumes_bit_for_bit(tiny_path, tmp_path, monkeypatch, stage):
     asked = {"stages": (stage,), **LEVERS}
@@ -137,7 +223,7 @@ def test_a_run_with_all_of_it_resumes_bit_for_bit(tiny_path, tmp_path, monkeypat
     [
         ({"velocity_scale": 0}, "velocity_scale must be greater than 0"),
         ({"projection_size": -1}, "projection_size must be at least 0"),
-        ({"projection_size": 1 << 20}, "projection_size must be at most 65536"),
+        ({"projection_size": 1025}, "projection_size must be at most 1024"),
         ({"queue_start": "full"}, "queue_start must be one of random, empty"),
         ({"views": "crop"}, "views must be one of none, aimclr"),
         ({"within_stream": 0.5}, "within_stream must be 0 without views and symmetric=true"),

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 import os
 import re
 import signal
@@ -17,7 +18,7 @@ from safetensors.torch import load_file
 from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError
 from crrl_fast.training.distributed import ALONE, Ranks, joined_ranks
-from tests.training.rank_worker import CASES, clips_of, train
+from tests.training.rank_worker import CASES, OWN_VIEWS, clips_of, train
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--set", "batch_size=5", "--set", "hidden_size=8", "--set", "queue_size=9", "--set", "dropout=0"]
@@ -101,6 +102,18 @@ def test_several_processes_train_as_one(trained, case):
             assert have == pytest.approx(want, rel=1e-10)
     for name, want in ranks[0][case]["tensors"].items():
         assert all(torch.equal(rank[case]["tensors"][name], want) for rank in ranks), name
+
+
+def test_ranks_with_views_of_their_own_keep_the_same_weights_and_queues(trained):
+    ranks, _ = trained
+    first, *others = (rank[OWN_VIEWS] for rank in ranks)
+    assert int(first["tensors"]["module.queue.filled"]) == 7
+    assert not torch.equal(first["tensors"]["module.queue.keys"], first["tensors"]["module.coords_queue.keys"])
+    assert all(math.isfinite(value) for row in first["losses"] for value in row.values())
+    for other in others:
+        assert other["losses"] == first["losses"]
+        assert other["tensors"].keys() == first["tensors"].keys()
+        assert all(torch.equal(other["tensors"][name], value) for name, value in first["tensors"].items())
 
 
 def test_dropout_masks_differ_between_ranks(trained):

@@ -57,3 +57,12 @@ def test_run_folders_of_one_second_are_numbered(tmp_path, monkeypatch, tiny_stor
 def test_impossible_requests(asked, message):
     with pytest.raises(ConfigError, match=message):
         PretrainRequest.resolve("demo", **asked)
+
+
+@pytest.mark.parametrize("stages", ["cml", "joint"])
+def test_queries_that_the_contrast_does_not_take_are_refused(stages):
+    large = {"hidden_size": 520}
+    with pytest.raises(ConfigError, match=f"stage '{stages}' would contrast 1040 numbers.*projection_size=128"):
+        PretrainRequest.resolve("demo", stages=stages, overrides=large)
+    assert PretrainRequest.resolve("demo", stages=stages, overrides={**large, "projection_size": 128})
+    assert PretrainRequest.resolve("demo", stages="ser", overrides=large)

@@ -173,12 +173,6 @@ def test_a_tempo_crop_cuts_a_share_and_plays_it_at_another_pace():
     assert ((pace > 1.2) & (of_60 > 50)).sum() == 0  # a view never outgrows its clip
 
 
-def test_the_most_frames_of_a_view_are_known_before_it_is_drawn():
-    assert Compose((Turn(), TempoCrop())).most_frames(40) == 40
-    assert OneOf((Shear(), CropResize(frames=64))).most_frames(40) == 64
-    assert Compose(()).most_frames(40) == 40
-
-
 @pytest.mark.parametrize(
     ("part", "fields", "message"),
     [

@@ -145,6 +145,21 @@ def test_as_cal():
     assert_uniform(off_diagonals(params.matrix), -1, 1)
 
 
+def test_crrl():
+    params = draw("crrl")
+    assert (params.lengths <= LENGTHS).all()
+    crop = params.span + 1
+    assert ((params.start >= 0) & (params.start + crop <= LENGTHS)).all()
+    long = LENGTHS > 200
+    share, tempo = (crop / LENGTHS)[long], (params.lengths / crop)[long]
+    assert (share.min(), share.max()) == (pytest.approx(0.5, abs=0.01), pytest.approx(1, abs=0.01))
+    assert (tempo.min(), tempo.max()) == (pytest.approx(0.8, abs=0.01), pytest.approx(1.2, abs=0.01))
+    assert_uniform(torch.atan2(params.matrix[:, 0, 2], params.matrix[:, 0, 0]).rad2deg(), -30.001, 30.001)
+    assert_uniform(torch.atan2(params.matrix[:, 2, 1], params.matrix[:, 1, 1]).rad2deg(), -10.001, 10.001)
+    names = {name for name, value in params._asdict().items() if value is not None}
+    assert names == {"num_joints", "lengths", "start", "span", "matrix", "normalize_blur"}
+
+
 @pytest.mark.parametrize("name", AS_CAL)
 def test_as_cal_transforms_by_name(name):
     assert as_cal(name).parts == (AS_CAL[name],)
@@ -170,6 +185,30 @@ def test_parameters_are_where_the_lengths_are(device, preset):
         assert all(value.device == lengths.device for value in params if isinstance(value, torch.Tensor))
     back = params.to("cpu")
     assert all(value.device.type == "cpu" for value in back if isinstance(value, torch.Tensor))
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_drawing_again_copies_nothing_from_the_host(preset, monkeypatch):
+    """On a GPU that would wait for it, and a CUDA graph could not capture it."""
+    draw(preset)
+
+    def refuse(*values, **options):
+        raise AssertionError(f"{values} come from the host")
+
+    for name in ("tensor", "as_tensor", "from_numpy"):
+        monkeypatch.setattr(torch, name, refuse)
+    draw(preset, LENGTHS[:9], seed=1)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_gpu_is_not_waited_for(cuda, preset):
+    lengths = LENGTHS.to(cuda)
+    sample_view_params(preset, lengths, "ntu25")
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        sample_view_params(preset, lengths, "ntu25")
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_compat_leaves_the_blur_as_it_is():

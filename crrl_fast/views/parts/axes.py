@@ -51,7 +51,7 @@ class Rotation(Part):
         """Draw it."""
         axes = torch.arange(3, device=draft.lengths.device)
         is_main = draft.integers(3)[:, None] == axes
-        degrees = draft.uniform(3) * torch.where(is_main, self.main, self.other)
+        degrees = draft.uniform(3) * torch.where(is_main, draft.constant(self.main), draft.constant(self.other))
         angle = (degrees * (math.pi / 180))[:, :, None, None]
         fixed, cos, sin = draft.constant((_FIXED, _COS, _SIN))
         x, y, z = (fixed + angle.cos() * cos + angle.sin() * sin).unbind(1)

@@ -76,10 +76,6 @@ class CropResize(Part):
         low, high = self.ratio
         self.require(0 < low <= high <= 1, f"ratio must rise within (0, 1], got {self.ratio}")
 
-    def most_frames(self, clip: int) -> int:
-        """Return how many frames a view of a clip of at most ``clip`` frames can have."""
-        return max(clip, self.frames)
-
     def apply(self, draft: Draft, gate: Tensor | None) -> None:
         """Draw it."""
         low, high = self.ratio
@@ -117,7 +113,7 @@ class TempoCrop(Part):
 
     kind: ClassVar[Kind] = Kind.CROP
     share: tuple[float, float] = (0.5, 1.0)
-    tempo: tuple[float, float] = (0.8, 1.25)
+    tempo: tuple[float, float] = (0.8, 1.2)
 
     def __post_init__(self) -> None:
         """Check the fields."""
