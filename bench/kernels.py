@@ -72,8 +72,8 @@ def main(
 
 
 def newest_build() -> Path:
-    """Return the folder that setup.py configured last."""
-    files = list((ROOT / "build").glob("*/build.ninja"))
+    """Return the folder that setup.py configured last; a sanitized build has no CUDA sources."""
+    files = [file for file in (ROOT / "build").glob("*/build.ninja") if not file.parent.name.endswith("-sanitize")]
     if not files:
         fail("there is no build to read the flags from; run: make install")
     return max(files, key=lambda file: file.stat().st_mtime).parent
