@@ -1,7 +1,10 @@
 """Memory that does not suffice: which batch did not fit, and which would."""
 
 import copy
+import os
 import re
+import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -225,23 +228,14 @@ def test_a_host_that_has_no_more(tmp_path):
     """Without any pretence: a process that may map 100 MB more than it does as it begins to train."""
     Store.from_arrays(random_walks(256, longest=128), layout="kinect20").save(tmp_path / "many.safetensors")
     asked = ["--stages", "ser", "--set", "batch_size=256", "--set", "max_frames=128", "--device", "cpu"]
-    ran = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            LIMITED,
-            "pretrain",
-            "--data",
-            tmp_path / "many.safetensors",
-            "--out",
-            tmp_path / "run",
-            *asked,
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    data, run = tmp_path / "many.safetensors", tmp_path / "run"
+    command = [sys.executable, "-c", LIMITED, "pretrain", "--data", data, "--out", run, *asked]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # stacks of threads would count, too
+    for _ in range(3):
+        ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+        if ran.returncode != -signal.SIGSEGV:  # libraries do not all look at what they are given
+            break
+        shutil.rmtree(run)
     assert ran.returncode == 2, ran.stderr
     (line,) = ran.stderr.splitlines()
     assert "ser, epoch 1, step 1: out of memory: a batch of 256 clips of 128 frames does not fit on the host" in line
