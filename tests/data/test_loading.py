@@ -1,5 +1,7 @@
+import gc
 import os
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -35,8 +37,10 @@ def test_a_store_is_in_memory_once_for_all_who_hold_it(tiny_path, tiny_store):
     assert load_store(str(tiny_path)).store is first
     tiny_store.save(tiny_path)  # another file, of the same content
     assert load_store(tiny_path).store is not first
+    kept = weakref.ref(first)
     del first
-    assert not len(loading._loaded)
+    gc.collect()
+    assert kept() is None
 
 
 def test_tensors_that_do_not_have_the_recorded_hash(tiny_store, tiny_path):
