@@ -190,7 +190,7 @@ class RunFolder:
         Args:
             stage: its name.
             module: the stage.
-            encoder: the module's encoder as ``with_feature`` returns it, whose whitening has been fitted; None where the
+            encoder: the module's encoder as ``with_feature`` returns it, whose whitening is fitted; None where the
                 recipe has none.
         """
         path = self.stage_file(stage)
