@@ -17,7 +17,7 @@ from crrl_fast.data.clip import UNKNOWN, Clip
 from crrl_fast.data.info import METADATA_KEY, SPLIT_FIELDS, Split, StoreInfo, parse_header
 from crrl_fast.data.layouts import Layout, get_layout
 from crrl_fast.data.packing import Packer
-from crrl_fast.data.preprocess import Frames, Step, apply_steps, describe_steps, effective_steps
+from crrl_fast.data.preprocess import Frames, Step, apply_steps, describe_steps, effective_steps, steps_from_record
 from crrl_fast.data.recording import Recording, Report, raise_problem
 from crrl_fast.data.tensor_file import ArrayTensor, TensorSource, digest, write_tensors
 from crrl_fast.data.tensor_header import read_tensor_header
@@ -103,9 +103,9 @@ class Store:
         return train.nonzero().flatten(), test.nonzero().flatten()
 
     def processed(self, steps: Sequence[Step]) -> Store:
-        """Return a store with ``steps`` applied and recorded; itself where its clips are short enough for them all."""
+        """Return a store with ``steps`` applied and recorded; itself where all would leave its clips as they are."""
         longest = int(self.lengths.max()) if len(self) else 0
-        steps = effective_steps(steps, longest)
+        steps = effective_steps(steps, longest, steps_from_record(self.info.preprocessing))
         if not steps:
             return self
         packed = self.frames.view(-1, self.info.bodies, self.layout.num_joints, 3).numpy()
