@@ -24,6 +24,7 @@ QUEUE_STARTS = ("random", "empty")
 DECODED = ("ends", "mean")
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("milestones", "cosine")
+FEATURES = ("coords", "both")
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,10 @@ class Recipe:
             ``mean`` decodes the clip from its feature, and counts that twice.
         velocity_weight: the decoder also predicts the velocity times this weight; 0 leaves that out. It needs
             ``decoder_size``.
+        feature: the clip feature that is evaluated, embedded and exported: that of ``coords``, or ``both``, that of the
+            coordinates and after it that of the velocity (times ``velocity_scale``), by the same encoder.
+        whitening: of that feature, per stream, after training: along a principal axis on which the training clips'
+            features vary by v they are divided by v to the power of half of this; 0 leaves them as they are.
         precision: ``fp32``, or ``bf16`` for autocast matrix products.
         cuda_graphs: whether a GPU replays captured steps instead of having each operation launched. It computes the
             same, but dropout hits other units, because batches are padded to fewer lengths. Nothing without a GPU.
@@ -123,6 +128,8 @@ class Recipe:
     decoder_layers: int = 0
     decode_from: str = "ends"
     velocity_weight: float = 0.0
+    feature: str = "coords"
+    whitening: float = 0.0
     precision: str = "fp32"
     cuda_graphs: bool = True
     deterministic: bool = False
@@ -162,7 +169,8 @@ class Recipe:
             self._require(name, getattr(self, name) >= 0, "at least 0")
         for name in ("sgd_momentum", "dropout", "warmup"):
             self._require(name, 0 <= getattr(self, name) < 1, "in [0, 1)")
-        self._require("momentum", 0 <= self.momentum <= 1, "in [0, 1]")
+        for name in ("momentum", "whitening"):
+            self._require(name, 0 <= getattr(self, name) <= 1, "in [0, 1]")
         self._require("lr_decay", 0 < self.lr_decay <= 1, "in (0, 1]")
         rising = all(a < b for a, b in zip((0, *self.lr_milestones), self.lr_milestones, strict=False))
         self._require("lr_milestones", rising, "rising epochs of at least 1")
@@ -175,6 +183,7 @@ class Recipe:
         pairs = self.views != "none" and self.symmetric
         self._require("within_stream", pairs or self.within_stream == 0, "0 without views and symmetric=true")
         self._require("align", self.align in ALIGNMENTS, f"one of {', '.join(ALIGNMENTS)}")
+        self._require("feature", self.feature in FEATURES, f"one of {', '.join(FEATURES)}")
         self._require("stream", self.stream in STREAMS, f"one of {', '.join(STREAMS)}")
         self._require("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from torch import nn
+from torch import Tensor, nn
 
 from crrl_fast.config import Recipe
 from crrl_fast.data.catalog import open_data
@@ -21,9 +21,9 @@ from crrl_fast.errors import ConfigError, CrrlError, DataError, shown
 from crrl_fast.files import MALFORMED, read_limited, write_json, write_weights
 from crrl_fast.fusion import FUSIONS, get_fusion
 from crrl_fast.lock import LOCK_FILE
-from crrl_fast.models import ConcatEncoder, MotionEncoder
+from crrl_fast.models import ClipEncoder, ConcatEncoder, FeatureEncoder, MotionEncoder
 from crrl_fast.seeding import seeded_weights
-from crrl_fast.weights import build_checked, load_weights
+from crrl_fast.weights import build_checked, load_tensors, load_weights
 
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
@@ -35,6 +35,8 @@ CONCAT_ENCODER = FUSIONS["concat"].encoder
 CONCAT_PARTS = FUSIONS["concat"].stages
 # Where several stages have run, the one whose encoder a run stands for: the fusions before their parts.
 _PREFERENCE = ("inf", "joint", "cml", "ser")
+# In a stage's file, what the names of the whitening of its clip feature begin with.
+_WHITENING = "whitening."
 
 
 @dataclass(frozen=True)
@@ -185,11 +187,29 @@ class RunFolder:
         except MALFORMED as error:
             raise ConfigError(f"{file}: damaged ({shown(error)})") from error
 
-    def save_stage(self, stage: str, module: nn.Module) -> Path:
-        """Write a finished stage's weights to ``STAGE.safetensors``; the file appears whole or not at all."""
+    def save_stage(self, stage: str, module: nn.Module, encoder: nn.Module | None = None) -> Path:
+        """Write a finished stage's weights to ``STAGE.safetensors``; the file appears whole or not at all.
+
+        Args:
+            stage: its name.
+            module: the stage.
+            encoder: the module's encoder as ``with_feature`` returns it, whose whitening has been fitted; None where the
+                recipe has none.
+        """
         path = self.stage_file(stage)
-        write_weights(path, module.state_dict(), durable=True)
+        tensors = {} if encoder is None else encoder.state_dict()
+        fitted = {name: tensor for name, tensor in tensors.items() if name.startswith(_WHITENING)}
+        write_weights(path, {**module.state_dict(), **fitted}, durable=True)
         return path
+
+    def load_stage(self, stage: str) -> dict[str, Tensor]:
+        """Return the weights of a finished stage's module, on the CPU.
+
+        Raises:
+            DataError: the file cannot be read, or is damaged; so too SafetensorError.
+        """
+        tensors = load_tensors(self.stage_file(stage))
+        return {name: tensor for name, tensor in tensors.items() if not name.startswith(_WHITENING)}
 
     def stage_file(self, stage: str) -> Path:
         """Return the path of a finished stage's weights."""
@@ -217,12 +237,12 @@ class RunFolder:
                 return stage
         raise ConfigError(f"{self.path}: no stage has finished, so there is no checkpoint to use")
 
-    def load_encoder(self, name: str) -> MotionEncoder | ConcatEncoder:
+    def load_encoder(self, name: str) -> ClipEncoder:
         """Return an encoder of the run on the CPU.
 
         Args:
             name: a finished stage, ``ser``, ``cml``, ``inf`` or ``joint``; ``concat`` for those of ``ser`` and ``cml``
-                side by side; ``random`` for a randomly initialised one.
+                side by side; ``random`` for a randomly initialised one, whose whitening is not fitted to anything.
 
         Raises:
             ConfigError: the stage has no checkpoint, or its checkpoint is damaged or of other sizes.
@@ -231,7 +251,7 @@ class RunFolder:
             return ConcatEncoder({part: self._load_stage_encoder(part) for part in CONCAT_PARTS})
         return self._load_stage_encoder(name)
 
-    def _load_stage_encoder(self, name: str) -> MotionEncoder:
+    def _load_stage_encoder(self, name: str) -> MotionEncoder | FeatureEncoder:
         recipe = self.config.recipe
 
         def build() -> MotionEncoder:
@@ -239,12 +259,15 @@ class RunFolder:
 
         if name == RANDOM_ENCODER:
             with seeded_weights(self.config.seed, RANDOM_ENCODER):
-                return build_checked(self.path, build)
+                return with_feature(build_checked(self.path, build), recipe)
         path = self.stage_file(name)
         if not path.is_file():
             raise ConfigError(f"{self.path}: stage {name!r} has no checkpoint here; {self._finished()}")
         try:
-            return load_weights(path, build, "encoder.")
+            encoder = with_feature(load_weights(path, build, "encoder."), recipe)
+            if isinstance(encoder, FeatureEncoder) and encoder.whitening:
+                encoder.whitening = load_weights(path, lambda: encoder.whitening, _WHITENING)
+            return encoder
         except (OSError, SafetensorError, DataError) as error:
             raise ConfigError(f"{path}: not a usable checkpoint ({error})") from error
 
@@ -273,6 +296,15 @@ def align_of_before(preprocessing: Sequence[dict[str, Any]]) -> str:
     """
     is_rotated = not effective_steps(ALIGNMENTS["rotate"], math.inf, steps_from_record(preprocessing))
     return "rotate" if is_rotated else "none"
+
+
+def with_feature(encoder: MotionEncoder, recipe: Recipe) -> MotionEncoder | FeatureEncoder:
+    """Return what gives the clip feature that ``recipe`` asks for by ``encoder``, with a whitening yet to be fitted."""
+    if recipe.feature == "coords" and recipe.whitening == 0:
+        return encoder
+    return FeatureEncoder(
+        encoder, recipe.velocity_scale if recipe.feature == "both" else None, whitens=recipe.whitening > 0
+    )
 
 
 def _is_passing(name: str) -> bool:

@@ -19,7 +19,7 @@ from crrl_fast.embedding.clips import arrays_recording, list_arrays
 from crrl_fast.embedding.embeddings import Embeddings
 from crrl_fast.errors import ConfigError
 from crrl_fast.evaluation.features import BATCH_SIZE, extract_features
-from crrl_fast.models import ConcatEncoder, MotionEncoder
+from crrl_fast.models import ClipEncoder
 from crrl_fast.run import RunFolder
 
 
@@ -42,7 +42,7 @@ class Embedder:
 
     def __init__(
         self,
-        encoder: MotionEncoder | ConcatEncoder,
+        encoder: ClipEncoder,
         frames: FrameFormat,
         own_steps: Sequence[Step],
         device: torch.device,

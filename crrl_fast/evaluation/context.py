@@ -12,9 +12,9 @@ from crrl_fast.data.catalog import load_data
 from crrl_fast.data.store import Store
 from crrl_fast.display import Counting, uncounted
 from crrl_fast.errors import ConfigError
-from crrl_fast.evaluation.features import FeatureSet
-from crrl_fast.models import ConcatEncoder, MotionEncoder
-from crrl_fast.run import RunFolder
+from crrl_fast.evaluation.features import FeatureSet, fit_whitening
+from crrl_fast.models import ClipEncoder
+from crrl_fast.run import RANDOM_ENCODER, RunFolder
 
 
 class LabelledSplit:
@@ -162,9 +162,15 @@ class RunEvaluation:
         """Where the clips are, and encoders go."""
         return self.clips.device
 
-    def load_encoder(self) -> MotionEncoder | ConcatEncoder:
-        """Return the encoder as pretraining left it, on the device; every call returns a copy of its own."""
-        return self.run.load_encoder(self.encoder).to(self.device)
+    def load_encoder(self) -> ClipEncoder:
+        """Return the encoder as pretraining left it, on the device; every call returns a copy of its own.
+
+        A random one is whitened by the training clips, as one that was pretrained is.
+        """
+        encoder = self.run.load_encoder(self.encoder).to(self.device)
+        if self.encoder == RANDOM_ENCODER:
+            fit_whitening(encoder, self.clips.train, self.run.config.recipe.whitening)
+        return encoder
 
     @cached_property
     def features(self) -> FeatureSet:

@@ -9,16 +9,14 @@ from torch import Tensor
 
 from crrl_fast.data.batches import ResidentClips
 from crrl_fast.errors import ConfigError
-from crrl_fast.models import ConcatEncoder, MotionEncoder
+from crrl_fast.models import ClipEncoder, FeatureEncoder
 
 # Inference needs no gradients, so batches may be larger than in training; beyond this there is nothing to gain.
 BATCH_SIZE = 256
 
 
 @torch.no_grad()
-def extract_features(
-    encoder: MotionEncoder | ConcatEncoder, clips: ResidentClips, batch_size: int = BATCH_SIZE
-) -> Tensor:
+def extract_features(encoder: ClipEncoder, clips: ResidentClips, batch_size: int = BATCH_SIZE) -> Tensor:
     """Return the clip features (N, C) of ``clips`` in order, with the encoder in eval mode; its mode is restored."""
     if not len(clips):
         return torch.zeros(0, encoder.feature_size, device=clips.device)
@@ -34,6 +32,12 @@ def extract_features(
         encoder.train(training)
     by_length = torch.cat(features)
     return torch.empty_like(by_length).index_copy_(0, torch.cat(positions), by_length)
+
+
+def fit_whitening(encoder: ClipEncoder, clips: ResidentClips, power: float) -> None:
+    """Fit the whitening of an encoder that has one, and that is not yet fitted, to the features of ``clips``."""
+    if isinstance(encoder, FeatureEncoder) and encoder.whitening and len(clips):
+        encoder.fit_whitening(extract_features(encoder, clips), power)
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,7 @@ class FeatureSet:
     num_classes: int
 
     @classmethod
-    def extract(
-        cls, encoder: MotionEncoder | ConcatEncoder, train: ResidentClips, test: ResidentClips, num_classes: int
-    ) -> FeatureSet:
+    def extract(cls, encoder: ClipEncoder, train: ResidentClips, test: ResidentClips, num_classes: int) -> FeatureSet:
         """Extract the features of both parts and keep the labelled clips.
 
         Raises:

@@ -16,7 +16,7 @@ from crrl_fast.data.batches import ResidentClips
 from crrl_fast.errors import ConfigError, TrainingError
 from crrl_fast.evaluation.features import extract_features
 from crrl_fast.evaluation.outcome import Outcome, probabilities
-from crrl_fast.models import ConcatEncoder, MotionEncoder
+from crrl_fast.models import ClipEncoder
 from crrl_fast.seeding import seed_everything
 
 SCHEDULES = ("cosine", "step")
@@ -133,7 +133,7 @@ class Tuned:
 
 
 def fine_tune(
-    encoder: MotionEncoder | ConcatEncoder,
+    encoder: ClipEncoder,
     train: ResidentClips,
     test: ResidentClips,
     num_classes: int,
@@ -182,7 +182,7 @@ def fine_tune(
 class _Classifier:
     """Encoder, head and their optimiser: steps without waiting for the device."""
 
-    def __init__(self, encoder: MotionEncoder | ConcatEncoder, head: nn.Linear, tuning: Tuning) -> None:
+    def __init__(self, encoder: ClipEncoder, head: nn.Linear, tuning: Tuning) -> None:
         self._encoder = encoder
         self._head = head
         self._clip_grad_norm = tuning.clip_grad_norm

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from crrl_fast.errors import CrrlError
-from crrl_fast.export.parts import Encoder
+from crrl_fast.models import ClipEncoder
 from crrl_fast.padding import valid_frames
 
 # Features lie within -1 and 1. Rounding in float32 moves them by some 1e-7, gates in another order by more than 1e-2.
@@ -19,7 +19,7 @@ _SIZES = ((1, 1), (7, 40))
 
 
 @torch.no_grad()
-def largest_difference(encoder: Encoder, feature: Callable[[Tensor, Tensor], Tensor], width: int) -> float:
+def largest_difference(encoder: ClipEncoder, feature: Callable[[Tensor, Tensor], Tensor], width: int) -> float:
     """Return the largest difference of clip features on random ragged batches with NaN in their padding.
 
     Args:

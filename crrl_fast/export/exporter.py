@@ -12,10 +12,11 @@ from torch import Tensor
 from crrl_fast.errors import ConfigError, CrrlError
 from crrl_fast.export.check import largest_difference, require_equal
 from crrl_fast.export.metadata import describe
-from crrl_fast.export.parts import Encoder, parts_of
+from crrl_fast.export.parts import parts_of
 from crrl_fast.export.program import read_program, write_program
 from crrl_fast.export.weights import read_weights, write_weights
 from crrl_fast.files import replacing
+from crrl_fast.models import ClipEncoder
 from crrl_fast.run import CONFIG_FILE, RunFolder
 
 FORMATS = ("safetensors", "pt2", "onnx")
@@ -91,7 +92,7 @@ def export_encoder(
 
 
 def _export(
-    run: RunFolder, name: str, encoder: Encoder, path: Path, format_name: str, format_: _Format
+    run: RunFolder, name: str, encoder: ClipEncoder, path: Path, format_name: str, format_: _Format
 ) -> ExportedFile:
     metadata = describe(run, name, encoder)
     with replacing(path) as temporary:

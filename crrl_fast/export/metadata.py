@@ -9,7 +9,8 @@ from typing import Any
 
 from crrl_fast.data.fitting import all_steps
 from crrl_fast.data.preprocess import describe_steps
-from crrl_fast.export.parts import Encoder, parts_of
+from crrl_fast.export.parts import parts_of
+from crrl_fast.models import ClipEncoder
 from crrl_fast.run import RunFolder
 from crrl_fast.versions import software_versions
 
@@ -21,7 +22,7 @@ _INPUTS = {
 _FEATURE = "(B, C) float32: mean over the valid frames of the last layer's outputs, forward then reverse; 0 of 0 frames"
 
 
-def describe(run: RunFolder, name: str, encoder: Encoder) -> dict[str, Any]:
+def describe(run: RunFolder, name: str, encoder: ClipEncoder) -> dict[str, Any]:
     """Return the metadata of an encoder in JSON form.
 
     Args:

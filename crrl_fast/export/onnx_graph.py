@@ -15,8 +15,8 @@ from onnx import helper, numpy_helper
 from torch import Tensor
 
 from crrl_fast.export.metadata import as_text
-from crrl_fast.export.parts import Encoder, parts_of
-from crrl_fast.models import RaggedGRU
+from crrl_fast.export.parts import parts_of
+from crrl_fast.models import ClipEncoder, RaggedGRU
 from crrl_fast.reference.gru import split_weights
 from crrl_fast.versions import package_version
 
@@ -51,7 +51,7 @@ class _Graph:
         return name
 
 
-def build_model(encoder: Encoder, metadata: Mapping[str, Any]) -> onnx.ModelProto:
+def build_model(encoder: ClipEncoder, metadata: Mapping[str, Any]) -> onnx.ModelProto:
     """Return a checked model from ``frames`` (B, T, D) float32 and ``lengths`` (B) int64 to ``feature`` (B, C)."""
     graph = _Graph()
     zero, one = graph.constant(0), graph.constant(1)
@@ -129,7 +129,7 @@ def _assemble(graph: _Graph, metadata: Mapping[str, Any]) -> onnx.ModelProto:
     return model
 
 
-def write_onnx(path: Path, encoder: Encoder, metadata: Mapping[str, Any]) -> None:
+def write_onnx(path: Path, encoder: ClipEncoder, metadata: Mapping[str, Any]) -> None:
     """Write the model, with the metadata as its ``metadata_props``."""
     path.write_bytes(build_model(encoder, metadata).SerializeToString())
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import cast
 
-from crrl_fast.models import ConcatEncoder, MotionEncoder
-
-Encoder = MotionEncoder | ConcatEncoder
+from crrl_fast.models import ClipEncoder, ConcatEncoder, FeatureEncoder, MotionEncoder
 
 
-def parts_of(name: str, encoder: Encoder) -> dict[str, MotionEncoder]:
+def parts_of(name: str, encoder: ClipEncoder) -> dict[str, MotionEncoder]:
     """Return the encoders whose features ``encoder`` puts side by side, by name; mostly itself alone, as ``name``."""
     if isinstance(encoder, ConcatEncoder):
         return cast(dict[str, MotionEncoder], dict(encoder.parts.items()))
-    return {name: encoder}
+    return {name: encoder.encoder if isinstance(encoder, FeatureEncoder) else encoder}

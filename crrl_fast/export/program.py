@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from crrl_fast.export.parts import Encoder, parts_of
-from crrl_fast.models import MotionEncoder, RaggedGRU
+from crrl_fast.export.parts import parts_of
+from crrl_fast.models import ClipEncoder, MotionEncoder, RaggedGRU
 from crrl_fast.padding import reverse_time, valid_frames
 from crrl_fast.reference.gru import split_weights, summarize
 
@@ -99,7 +99,7 @@ class PlainConcat(nn.Module):
         return torch.cat([part(frames, lengths) for part in self.parts.values()], dim=1)
 
 
-def trace(encoder: Encoder, width: int) -> torch.export.ExportedProgram:
+def trace(encoder: ClipEncoder, width: int) -> torch.export.ExportedProgram:
     """Return a program from frames (B, T, ``width``) float32 and lengths (B) int64 to the feature, B and T free."""
     plain = PlainEncoder(encoder.gru) if isinstance(encoder, MotionEncoder) else PlainConcat(parts_of("", encoder))
     clips, frames = torch.export.Dim("clips", min=1), torch.export.Dim("frames", min=1)
@@ -116,7 +116,7 @@ def trace(encoder: Encoder, width: int) -> torch.export.ExportedProgram:
     return program
 
 
-def write_program(path: Path, encoder: Encoder, metadata: Mapping[str, Any]) -> None:
+def write_program(path: Path, encoder: ClipEncoder, metadata: Mapping[str, Any]) -> None:
     """Write an archive for ``torch.export.load``, with the metadata as its extra file ``metadata.json``."""
     program = trace(encoder, metadata["input_size"])
     archive = io.BytesIO()

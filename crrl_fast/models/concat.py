@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from crrl_fast.models.encoder import Encoding, MotionEncoder
+from crrl_fast.models.feature import FeatureEncoder
 
 
 class ConcatEncoder(nn.Module):
@@ -17,7 +18,7 @@ class ConcatEncoder(nn.Module):
         parts: the encoders by name; their order is that of the features.
     """
 
-    def __init__(self, parts: Mapping[str, MotionEncoder]) -> None:
+    def __init__(self, parts: Mapping[str, MotionEncoder | FeatureEncoder]) -> None:
         super().__init__()
         self.parts = nn.ModuleDict(parts)
         self.feature_size = sum(part.feature_size for part in parts.values())

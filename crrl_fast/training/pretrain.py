@@ -21,12 +21,13 @@ from crrl_fast.data.info import StoreInfo
 from crrl_fast.data.store import Store
 from crrl_fast.determinism import deterministic_algorithms
 from crrl_fast.errors import CheckpointError, ConfigError, CrrlError, DataError, DeviceMemoryError, TrainingError
-from crrl_fast.evaluation.features import FeatureSet, extract_features
+from crrl_fast.evaluation.features import FeatureSet, extract_features, fit_whitening
 from crrl_fast.evaluation.knn import nearest_neighbour_accuracy
 from crrl_fast.files import file_digest
 from crrl_fast.lock import FolderLock, folder_lock
 from crrl_fast.memory import device_memory, is_out_of_memory
-from crrl_fast.run import OWN_STORE, RunConfig, RunFolder
+from crrl_fast.models import FeatureEncoder, MotionEncoder
+from crrl_fast.run import OWN_STORE, RunConfig, RunFolder, with_feature
 from crrl_fast.seeding import seed_everything
 from crrl_fast.training.checkpoint import Checkpoint, remove_leftovers
 from crrl_fast.training.data import load_training_data
@@ -41,7 +42,6 @@ from crrl_fast.training.stages import ContrastiveMotionLearner, InformationFuser
 from crrl_fast.training.state import StageState
 from crrl_fast.training.stopping import Interruption, StopSignals
 from crrl_fast.versions import software_versions
-from crrl_fast.weights import load_tensors
 
 MAX_SKIPPED = 10
 """Steps of an epoch that may be skipped because their loss or gradient is not finite, where that is asked for."""
@@ -223,7 +223,11 @@ class _Pretraining:
                 self._save(loop, module)
 
         loop.run(on_step=on_step, on_epoch=on_epoch, on_skip=lambda line: _say(self._console, line))
-        self._finished[stage] = self._ranks.from_first(lambda: file_digest(self._run.save_stage(stage, module)))
+        self._finished[stage] = self._ranks.from_first(lambda: self._finish_stage(stage, module))
+
+    def _finish_stage(self, stage: str, module: torch.nn.Module) -> str:
+        encoder = _with_fitted_feature(module, self._train, self._recipe)
+        return file_digest(self._run.save_stage(stage, module, encoder))
 
     def _look_at_the_store(self) -> None:
         """Say what has happened to the file since it was read; the run needs it no more."""
@@ -262,7 +266,7 @@ class _Pretraining:
         try:
             self._finished[stage] = file_digest(file)
             if stage == "cml" and "inf" in self._request.stages:  # the only one that a later stage learns from
-                self._build_stage(stage).load_state_dict(load_tensors(file))
+                self._build_stage(stage).load_state_dict(self._run.load_stage(stage))
         except (OSError, SafetensorError, DataError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise CheckpointError(f"{file}: not usable, and later stages need it ({reason})") from error
@@ -357,12 +361,24 @@ def _new_module(
     return InformationFuser(train.width, recipe, extract_features(teacher.encoder, train))
 
 
+def _with_fitted_feature(
+    module: torch.nn.Module, train: ResidentClips, recipe: Recipe
+) -> MotionEncoder | FeatureEncoder:
+    """Return a stage's encoder with the recipe's clip feature, whitened by the training clips."""
+    encoder = module.get_submodule("encoder")
+    assert isinstance(encoder, MotionEncoder)
+    fitted = with_feature(encoder, recipe).to(train.device)
+    fit_whitening(fitted, train, recipe.whitening)
+    return fitted
+
+
 class _NearestNeighbourProbe:
     """The 1-NN score of a stage's encoder every few epochs and at the last one, where there are labels to score by."""
 
     def __init__(self, num_classes: int, train: ResidentClips, test: ResidentClips, request: PretrainRequest) -> None:
         self._parts = train, test
         self._num_classes = num_classes
+        self._recipe = request.recipe
         self._epochs = request.recipe.epochs_on(len(train))
         labelled = all(len(part) and bool((part.labels >= 0).any()) for part in self._parts)
         self._every = request.probe_every if labelled else 0
@@ -370,5 +386,6 @@ class _NearestNeighbourProbe:
     def __call__(self, module: torch.nn.Module, epoch: int) -> dict[str, float]:
         if self._every == 0 or (epoch % self._every and epoch != self._epochs):
             return {}
-        features = FeatureSet.extract(module.get_submodule("encoder"), *self._parts, self._num_classes)  # type: ignore[arg-type]
+        encoder = _with_fitted_feature(module, self._parts[0], self._recipe)
+        features = FeatureSet.extract(encoder, *self._parts, self._num_classes)
         return {"knn": nearest_neighbour_accuracy(features)}
