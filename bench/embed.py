@@ -70,7 +70,7 @@ def embedding_cases(name: str, raw: Store, count: int, device: torch.device) -> 
     gru = stock_gru(encoder).to(device)
 
     raw_arrays = [raw.clip(i).numpy() for i in range(min(count, len(raw)))]
-    store = Store.from_arrays(raw_arrays, layout=raw.layout, steps=DEFAULT_STEPS)
+    store = Store.from_arrays(raw_arrays, layout=raw.layout, steps=embedder.steps)
     clips = [store.clip(i).flatten(1).to(device) for i in range(len(store))]
     loop = Contender("loop over clips, nn.GRU", lambda: run_loop(gru, clips), is_torch=False)
     packed = Contender("nn.GRU, packed batches", lambda: run_packed(gru, clips), is_torch=False)

@@ -74,7 +74,7 @@ class Trial:
         if "name" not in entry or not entry.keys() <= known:
             raise ConfigError(f"trial {dict(entry)}: expected name, and of {', '.join(sorted(known))} nothing else")
         recipe = get_recipe(entry.get("recipe", "paper")).with_overrides(entry.get("set", {}))
-        preprocess = write_steps(parse_steps(entry.get("preprocess", "center,rotate,downsample=60")))
+        preprocess = write_steps(parse_steps(entry.get("preprocess", "center,downsample=60")))
         return cls(entry["name"], preprocess, tuple(entry.get("stages", ("cml", "inf"))), recipe)
 
     def key(self, seed: int, held_out: tuple[int, ...]) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from crrl_fast.data.preprocess import STREAMS, Downsample, Step
+from crrl_fast.data.preprocess import ALIGNMENTS, STREAMS, Downsample, Step
 from crrl_fast.errors import ConfigError, shortened, shown
 from crrl_fast.files import MALFORMED, read_toml
 from crrl_fast.reference.info_nce import LARGEST_DIM
@@ -48,7 +48,10 @@ class Recipe:
         steps: optimiser steps a stage, rounded up to whole epochs; 0 trains for ``epochs``, more than 0 replaces them.
         clip_grad_norm: gradients are scaled down to this global norm; 0 leaves them alone.
         max_frames: longer clips are evenly down-sampled to this many frames.
-        stream: what the clips are turned into after that: ``joint`` leaves their coordinates, ``motion`` takes the
+        align: how each clip is turned after that, by its first frame: ``rotate`` lays the spine along y and the hips
+            along x, ``turn`` turns about the vertical alone, so that gravity stays along y, ``none`` leaves it. What
+            its store records already is not done again.
+        stream: what the clips are made into after that: ``joint`` leaves their coordinates, ``motion`` takes the
             difference between frames, ``bone`` that between joints and their parents.
         hidden_size: units of the encoder GRU per direction.
         layers: layers of the encoder and of the decoder.
@@ -103,6 +106,7 @@ class Recipe:
     steps: int = 0
     clip_grad_norm: float = 5.0
     max_frames: int = 60
+    align: str = "rotate"
     stream: str = "joint"
     hidden_size: int = 256
     layers: int = 2
@@ -178,6 +182,7 @@ class Recipe:
         self._require("views", self.views in PRESETS, f"one of {', '.join(PRESETS)}")
         pairs = self.views != "none" and self.symmetric
         self._require("within_stream", pairs or self.within_stream == 0, "0 without views and symmetric=true")
+        self._require("align", self.align in ALIGNMENTS, f"one of {', '.join(ALIGNMENTS)}")
         self._require("feature", self.feature in FEATURES, f"one of {', '.join(FEATURES)}")
         self._require("stream", self.stream in STREAMS, f"one of {', '.join(STREAMS)}")
         self._require("precision", self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
@@ -192,7 +197,7 @@ class Recipe:
 
     def preprocessing(self) -> tuple[Step, ...]:
         """Return the steps of preprocessing that a run applies to its store."""
-        return (Downsample(self.max_frames), *STREAMS[self.stream])
+        return (Downsample(self.max_frames), *ALIGNMENTS[self.align], *STREAMS[self.stream])
 
     def _require(self, name: str, holds: bool, what: str) -> None:
         if not holds:

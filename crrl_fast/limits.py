@@ -29,9 +29,8 @@ DEFAULTS = {
 
 ``clip``: one clip's file, also unpacked from an archive. ``labels``: a table of labels. ``record``: one JSON file of a
 run folder. ``toml``: a recipe or a joint layout. ``header``: that of a safetensors file. ``directory``: that of a zip
-archive. ``array``: an array that is unpacked as a whole. ``encoder``: weights. ``checkpoint``: one
-file of a checkpoint. ``ratio``: how many times its size an
-archive may unpack to. ``objects``: instructions of a pickle.
+archive. ``array``: an array that is unpacked as a whole. ``encoder``: weights. ``checkpoint``: one file of a
+checkpoint. ``ratio``: how many times its size an archive may unpack to. ``objects``: instructions of a pickle.
 """
 
 _UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}

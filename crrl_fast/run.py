@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from crrl_fast.config import Recipe
 from crrl_fast.data.catalog import open_data
 from crrl_fast.data.frame_format import FrameFormat
+from crrl_fast.data.preprocess import ALIGNMENTS, effective_steps, steps_from_record
 from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError, CrrlError, DataError, shown
 from crrl_fast.files import MALFORMED, read_limited, write_json, write_weights
@@ -171,11 +173,12 @@ class RunFolder:
         file = path / CONFIG_FILE
         try:
             values = json.loads(read_limited(file, "record"))
-            recipe = Recipe().with_overrides(values.pop("recipe"))
             stages = tuple(values.pop("stages"))
             if (path / OWN_STORE).is_file():
                 values["data"] = str((path / OWN_STORE).resolve())
             frames = _recorded_frames(values)
+            before = Recipe(align=align_of_before(frames.preprocessing))
+            recipe = before.with_overrides(values.pop("recipe"))
             return cls(path, RunConfig(recipe=recipe, stages=stages, frames=frames, **values))
         except OSError as error:
             raise ConfigError(f"{path}: not a run folder ({CONFIG_FILE}: {error.strerror})") from error
@@ -283,6 +286,16 @@ class RunFolder:
     def _finished(self) -> str:
         finished = sorted(file.stem for file in self.path.glob("*.safetensors"))
         return f"finished stages: {', '.join(finished)}" if finished else "no stage has finished"
+
+
+def align_of_before(preprocessing: Sequence[dict[str, Any]]) -> str:
+    """Return ``Recipe.align`` of a run of before that was a field: it took the clips as they were turned already.
+
+    Args:
+        preprocessing: what its store records.
+    """
+    is_rotated = not effective_steps(ALIGNMENTS["rotate"], math.inf, steps_from_record(preprocessing))
+    return "rotate" if is_rotated else "none"
 
 
 def with_feature(encoder: MotionEncoder, recipe: Recipe) -> MotionEncoder | FeatureEncoder:

@@ -3,6 +3,7 @@ import dataclasses
 import pytest
 
 from crrl_fast.config import Recipe, load_toml, parse_assignments
+from crrl_fast.data.preprocess import Bone, Downsample, Rotate, Turn
 from crrl_fast.errors import ConfigError
 from crrl_fast.recipes import RECIPES, get_recipe
 
@@ -17,6 +18,12 @@ def test_paper_holds_the_release_values():
     assert recipe.contrast_weight == 1.0
     assert (recipe.optimizer, recipe.lr_schedule, recipe.warmup, recipe.steps) == ("sgd", "milestones", 0.0, 0)
     assert (recipe.precision, recipe.length_buckets) == ("fp32", 0)
+
+
+def test_preprocessing_cuts_then_turns_then_takes_the_stream():
+    assert Recipe().preprocessing() == (Downsample(60), Rotate())
+    assert Recipe(align="turn", stream="bone", max_frames=9).preprocessing() == (Downsample(9), Turn(), Bone())
+    assert Recipe(align="none").preprocessing() == (Downsample(60),)
 
 
 def test_fast_differs_from_paper_in_how_it_computes_alone():
@@ -71,6 +78,7 @@ def test_a_resolved_recipe_survives_json():
         ({"lr_milestones": "50,18"}, "lr_milestones must be rising"),
         ({"lr_milestones": "a"}, "lr_milestones must be a list of whole numbers"),
         ({"key_mlp_momentum": "1"}, "key_mlp_momentum must be true or false"),
+        ({"align": "upright"}, "align must be one of rotate, turn, none, got 'upright'"),
         ({"precision": "fp8"}, "precision must be one of fp32, bf16"),
     ],
 )

@@ -41,7 +41,7 @@ def prepare(
             "--preprocess",
             help="Steps in order: center, rotate, turn, scale, downsample=N, resample=N, motion, bone; or none.",
         ),
-    ] = "center,rotate,downsample=60",
+    ] = "center,downsample=60",
     workers: WorkersOption = None,
     seed: Annotated[int, typer.Option(help="Of the generated demo set.", min=0)] = 0,
 ) -> None:

@@ -184,5 +184,5 @@ def resident_frames(store: Store, device: torch.device) -> Tensor:
     raise DeviceMemoryError(
         f"data set {store.info.dataset!r}: its frames, {gigabytes(store.frames.nbytes)}, do not fit on "
         f"{device_memory(device)}: end other programs there, prepare it with fewer frames a clip (--preprocess "
-        "center,rotate,downsample=30), or take --device cpu"
+        "center,downsample=30), or take --device cpu"
     )

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 
 import torch.nn.functional as F
 
 from crrl_fast.data.frame_format import FrameFormat
 from crrl_fast.data.layouts import Layout
-from crrl_fast.data.preprocess import Downsample, Resample, Step, effective_steps, steps_from_record, write_steps
+from crrl_fast.data.preprocess import (
+    Downsample,
+    Resample,
+    Rotate,
+    Step,
+    Turn,
+    effective_steps,
+    steps_from_record,
+    write_steps,
+)
 from crrl_fast.data.store import Store
 from crrl_fast.errors import DataError
 
@@ -39,6 +49,16 @@ def fit_store(store: Store, frames: FrameFormat, steps: Sequence[Step]) -> Store
     return store.processed(missing)
 
 
+def all_steps(frames: FrameFormat, own: Sequence[Step]) -> tuple[Step, ...]:
+    """Return all that is done to raw clips before an encoder sees them, in order.
+
+    Args:
+        frames: the format of the frames that its run was trained on.
+        own: the recipe's own steps, which come after; those that would change nothing are left out.
+    """
+    return effective_steps((*steps_from_record(frames.preprocessing), *own), math.inf)
+
+
 def check_layout(dataset: str, theirs: Layout, ours: Layout) -> None:
     """Refuse a data set of another joint layout than that which a run was trained on.
 
@@ -56,7 +76,8 @@ def check_layout(dataset: str, theirs: Layout, ours: Layout) -> None:
 def missing_steps(store: Store, steps: Sequence[Step], prepared: Sequence[Step]) -> tuple[Step, ...]:
     """Return which of ``steps`` a store still lacks: all if it is raw, none if all are recorded in it.
 
-    Down-sampling that no clip is long enough for counts for nothing, whether recorded or not.
+    Down-sampling that no clip is long enough for counts for nothing, whether recorded or not; and whether clips were
+    turned before they were cut or afterwards is the same.
 
     Args:
         store: what was done to it is in ``store.info.preprocessing``.
@@ -64,17 +85,48 @@ def missing_steps(store: Store, steps: Sequence[Step], prepared: Sequence[Step])
         prepared: those of them that `crrl-fast prepare` did, for the message.
 
     Raises:
-        DataError: what was done to the store is not how ``steps`` begins.
+        DataError: what was done to the store is not how ``steps`` may begin.
     """
     recorded = steps_from_record(store.info.preprocessing)
     longest = _longest_raw(store, recorded)
     done, wanted = effective_steps(recorded, longest), effective_steps(steps, longest)
-    if wanted[: len(done)] != done:
-        raise DataError(
-            f"data set {store.info.dataset!r} was preprocessed with {write_steps(recorded)}, but what the encoder was "
-            f"trained on with {write_steps(steps)}: prepare it with --preprocess {write_steps(prepared)}"
-        )
-    return wanted[len(done) :]
+    target = _standard_order(wanted)
+    orders = (wanted, target, _aligned_after_cuts(target))
+    for missing in sorted((order[start:] for order in orders for start in range(len(order) + 1)), key=len):
+        if _standard_order(effective_steps((*done, *missing), longest)) == target:
+            return missing
+    raise DataError(
+        f"data set {store.info.dataset!r} was preprocessed with {write_steps(recorded)}, but what the encoder was "
+        f"trained on with {write_steps(steps)}: prepare it with --preprocess {write_steps(prepared)}"
+    )
+
+
+def _standard_order(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Return the order that stands for all that give the same clips: ``rotate`` and ``turn`` before a change of length.
+
+    Both go by the first frame, which a change of length keeps, and turn all frames alike. Whatever is rotated right
+    after it was turned might not have been turned.
+    """
+    ordered = _aligned_before_cuts(steps)
+    return tuple(
+        step
+        for step, then in zip_longest(ordered, ordered[1:])
+        if not (isinstance(step, Rotate | Turn) and isinstance(then, Rotate))
+    )
+
+
+def _aligned_before_cuts(steps: Iterable[Step]) -> list[Step]:
+    ordered: list[Step] = []
+    for step in steps:
+        at = len(ordered)
+        while isinstance(step, Rotate | Turn) and at and isinstance(ordered[at - 1], Downsample | Resample):
+            at -= 1
+        ordered.insert(at, step)
+    return ordered
+
+
+def _aligned_after_cuts(steps: Sequence[Step]) -> tuple[Step, ...]:
+    return tuple(reversed(_aligned_before_cuts(reversed(steps))))
 
 
 def _longest_raw(store: Store, recorded: Sequence[Step]) -> float:

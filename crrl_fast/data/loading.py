@@ -73,7 +73,7 @@ def _read(file: BinaryIO, path: Path, version: FileVersion) -> Store:
     if available is not None and version.size > available:
         raise DataError(
             f"{path}: takes {gigabytes(version.size)} of memory, and {gigabytes(available)} are free: end other "
-            "programs, prepare it with fewer frames a clip (--preprocess center,rotate,downsample=30), or take a "
+            "programs, prepare it with fewer frames a clip (--preprocess center,downsample=30), or take a "
             "larger machine"
         )
     tensors = {name: _tensor(file, path, entry) for name, entry in header.tensors.items()}

@@ -25,6 +25,7 @@ Offsets = npt.NDArray[np.int64]
 _MIN_LENGTH = 1e-4
 # Resampling makes clips longer too: what a record names must not fill the memory of whoever reads it.
 _MOST_FRAMES = 10_000
+_MOST_STEPS = 100
 
 
 class Step(Protocol):
@@ -198,7 +199,9 @@ STEPS: dict[str, type[Step]] = {
 }
 # What an encoder may be trained on: the joints themselves, how they move, or the bones between them.
 STREAMS: dict[str, tuple[Step, ...]] = {"joint": (), "motion": (Motion(),), "bone": (Bone(),)}
-DEFAULT_STEPS: tuple[Step, ...] = (Center(), Rotate(), Downsample())
+# How a run may turn each clip before that, by its first frame.
+ALIGNMENTS: dict[str, tuple[Step, ...]] = {"rotate": (Rotate(),), "turn": (Turn(),), "none": ()}
+DEFAULT_STEPS: tuple[Step, ...] = (Center(), Downsample())
 
 
 def apply_steps(frames: Frames, offsets: Offsets, layout: Layout, steps: Sequence[Step]) -> tuple[Frames, Offsets]:
@@ -208,11 +211,25 @@ def apply_steps(frames: Frames, offsets: Offsets, layout: Layout, steps: Sequenc
     return frames, offsets
 
 
-def effective_steps(steps: Sequence[Step], longest: float) -> tuple[Step, ...]:
-    """Return ``steps`` without down-sampling that leaves clips of at most ``longest`` frames as they are."""
+def effective_steps(steps: Sequence[Step], longest: float, done: Sequence[Step] = ()) -> tuple[Step, ...]:
+    """Return ``steps`` without those that leave clips as they are.
+
+    These are down-sampling to as many frames as the clips have or more, and ``rotate`` or ``turn`` where the clips were
+    turned in this way already, and in no other since.
+
+    Args:
+        steps: to be applied, in order.
+        longest: frames that the clips have at most before them.
+        done: what was applied to the clips earlier.
+    """
     kept = []
+    aligned = next((step for step in reversed(done) if isinstance(step, Rotate | Turn)), None)
     for step in steps:
-        if isinstance(step, Resample):
+        if isinstance(step, Rotate | Turn):
+            if step == aligned:
+                continue
+            aligned = step
+        elif isinstance(step, Resample):
             longest = step.frames
         elif isinstance(step, Downsample):
             if step.max_frames >= longest:
@@ -223,11 +240,13 @@ def effective_steps(steps: Sequence[Step], longest: float) -> tuple[Step, ...]:
 
 
 def parse_steps(text: str) -> tuple[Step, ...]:
-    """Read steps as the command line writes them: ``center,rotate,scale,downsample=60``; ``none`` is no step.
+    """Read steps as the command line writes them: ``center,scale,downsample=60``; ``none`` is no step.
 
     Raises:
-        ConfigError: a step is unknown or its value is not one it can take.
+        ConfigError: a step is unknown or its value is not one it can take, or there are too many.
     """
+    if text.count(",") >= _MOST_STEPS:
+        raise ConfigError(f"{text.count(',') + 1} preprocessing steps: at most {_MOST_STEPS} are taken")
     if text.strip() in ("", "none"):
         return ()
     return tuple(_parse_step(item.strip()) for item in text.split(","))
@@ -251,8 +270,10 @@ def steps_from_record(record: Sequence[dict[str, Any]]) -> tuple[Step, ...]:
     """Rebuild the steps that ``describe_steps`` recorded.
 
     Raises:
-        DataError: the record names a step or a parameter that this version does not know.
+        DataError: the record names a step or a parameter that this version does not know, or too many steps.
     """
+    if len(record) > _MOST_STEPS:
+        raise DataError(f"{len(record)} preprocessing steps in the store's record: at most {_MOST_STEPS} are taken")
     steps = []
     for entry in record:
         parameters = {key: value for key, value in entry.items() if key != "step"}

@@ -17,13 +17,22 @@ from crrl_fast.data.clip import UNKNOWN, Clip
 from crrl_fast.data.info import METADATA_KEY, SPLIT_FIELDS, Split, StoreInfo, parse_header
 from crrl_fast.data.layouts import Layout, get_layout
 from crrl_fast.data.packing import Packer
-from crrl_fast.data.preprocess import Frames, Step, apply_steps, describe_steps, effective_steps
+from crrl_fast.data.preprocess import (
+    Frames,
+    Step,
+    apply_steps,
+    describe_steps,
+    effective_steps,
+    steps_from_record,
+    write_steps,
+)
 from crrl_fast.data.recording import Recording, Report, raise_problem
 from crrl_fast.data.tensor_file import ArrayTensor, TensorSource, digest, write_tensors
 from crrl_fast.data.tensor_header import read_tensor_header
 from crrl_fast.data.writer import store_info
 from crrl_fast.errors import ConfigError, DataError
 from crrl_fast.files import replacing
+from crrl_fast.memory import available_memory, gigabytes
 
 PREPARE_AGAIN = "prepare it again"
 """What to do about a store that is damaged."""
@@ -103,11 +112,22 @@ class Store:
         return train.nonzero().flatten(), test.nonzero().flatten()
 
     def processed(self, steps: Sequence[Step]) -> Store:
-        """Return a store with ``steps`` applied and recorded; itself where its clips are short enough for them all."""
+        """Return a store with ``steps`` applied and recorded; itself where all would leave its clips as they are.
+
+        Raises:
+            DataError: there is not enough memory for the new frames.
+        """
         longest = int(self.lengths.max()) if len(self) else 0
-        steps = effective_steps(steps, longest)
+        steps = effective_steps(steps, longest, steps_from_record(self.info.preprocessing))
         if not steps:
             return self
+        needed, available = self.frames.nbytes, available_memory()
+        if available is not None and needed > available:
+            raise DataError(
+                f"data set {self.info.dataset!r}: {write_steps(steps)} takes {gigabytes(needed)} of memory, and "
+                f"{gigabytes(available)} are free: end other programs, prepare it with these steps, or take a larger "
+                "machine"
+            )
         packed = self.frames.view(-1, self.info.bodies, self.layout.num_joints, 3).numpy()
         frames, offsets = apply_steps(packed, self.offsets.numpy(), self.layout, steps)
         info = replace(self.info, preprocessing=(*self.info.preprocessing, *describe_steps(steps)))

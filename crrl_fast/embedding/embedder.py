@@ -11,9 +11,9 @@ from torch import Tensor
 
 from crrl_fast.data.batches import ResidentClips, resident_frames
 from crrl_fast.data.finite import check_finite
-from crrl_fast.data.fitting import fit_store
+from crrl_fast.data.fitting import all_steps, fit_store
 from crrl_fast.data.frame_format import FrameFormat
-from crrl_fast.data.preprocess import Step, steps_from_record
+from crrl_fast.data.preprocess import Step
 from crrl_fast.data.store import Store
 from crrl_fast.embedding.clips import arrays_recording, list_arrays
 from crrl_fast.embedding.embeddings import Embeddings
@@ -49,7 +49,7 @@ class Embedder:
     ) -> None:
         self.encoder = encoder.to(device).eval()
         self.frames = frames
-        self.steps = (*steps_from_record(frames.preprocessing), *own_steps)
+        self.steps = all_steps(frames, own_steps)
         self.feature_size = encoder.feature_size
         self.device = device
 

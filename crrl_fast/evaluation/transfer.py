@@ -9,10 +9,9 @@ from typing import Any, ClassVar
 import torch
 
 from crrl_fast.data.catalog import load_data
-from crrl_fast.data.fitting import fit_store
+from crrl_fast.data.fitting import all_steps, fit_store
 from crrl_fast.data.layouts import JointMapping
 from crrl_fast.data.mapping import check_format, map_store
-from crrl_fast.data.preprocess import steps_from_record
 from crrl_fast.display import Counting, uncounted
 from crrl_fast.evaluation.context import LabelledSplit, RunEvaluation
 from crrl_fast.evaluation.finetune import FineTune
@@ -69,9 +68,7 @@ class TransferEvaluation(RunEvaluation):
             check_format(store, path, config.frames)
         else:
             store, mapping = map_store(store, config.frames)
-        clips = fit_store(
-            store, config.frames, (*steps_from_record(config.frames.preprocessing), *config.recipe.preprocessing())
-        )
+        clips = fit_store(store, config.frames, all_steps(config.frames, config.recipe.preprocessing()))
         evaluation = cls(run, encoder, LabelledSplit(clips, split, path, device or torch.device("cpu")), counting)
         evaluation.target = {
             "data": str(path),

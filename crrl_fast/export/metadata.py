@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from crrl_fast.data.fitting import all_steps
 from crrl_fast.data.preprocess import describe_steps
 from crrl_fast.export.parts import parts_of
 from crrl_fast.models import ClipEncoder
@@ -45,7 +46,7 @@ def describe(run: RunFolder, name: str, encoder: ClipEncoder) -> dict[str, Any]:
         "feature": _FEATURE,
         **config.frames.record(),
         "joints": list(config.frames.layout.joints),
-        "preprocessing": [*config.frames.preprocessing, *describe_steps(config.recipe.preprocessing())],
+        "preprocessing": describe_steps(all_steps(config.frames, config.recipe.preprocessing())),
         "dataset": config.dataset,
         "data_sha256": config.data_sha256,
         "split": config.split,

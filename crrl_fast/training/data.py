@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import NamedTuple
 
+from crrl_fast.config import Recipe
 from crrl_fast.data.batches import ResidentClips, resident_split
 from crrl_fast.data.catalog import load_data
 from crrl_fast.data.file_version import FileWatch
 from crrl_fast.data.finite import check_finite
+from crrl_fast.data.info import StoreInfo
 from crrl_fast.data.loading import LoadedStore
+from crrl_fast.data.preprocess import (
+    ALIGNMENTS,
+    Bone,
+    Motion,
+    Rotate,
+    effective_steps,
+    steps_from_record,
+    write_steps,
+)
 from crrl_fast.data.store import Store
 from crrl_fast.errors import DataError
 from crrl_fast.training.distributed import Ranks
@@ -25,19 +37,22 @@ class TrainingData(NamedTuple):
         file: that it was read from; None where it was given in memory.
         train: the training clips on the device.
         test: the test clips there.
+        warning: a line about what the recipe asks for and the store no longer has; None where there is none.
     """
 
     store: Store
     file: FileWatch | None
     train: ResidentClips
     test: ResidentClips
+    warning: str | None
 
 
 def load_training_data(request: PretrainRequest, ranks: Ranks) -> TrainingData:
     """Read the store, and put its clips on the device.
 
     Raises:
-        DataError: the store is missing, damaged or changing, or has values that are not finite; on all ranks.
+        DataError: the store is missing, damaged or changing, has values that are not finite, or holds no poses that the
+            recipe could turn; on all ranks.
         ConfigError: it has no such split.
         DeviceMemoryError: its frames do not fit on the device.
     """
@@ -52,11 +67,28 @@ def load_training_data(request: PretrainRequest, ranks: Ranks) -> TrainingData:
             f"{error}; {where_saved(request.candidates[0])} and goes on with --resume where the store is again as it "
             "was; --data names it where it has moved"
         ) from error
+    warning = _check_alignment(store.info, request.recipe)
     parts = ranks.together(
         lambda: resident_split(store.processed(request.recipe.preprocessing()), request.split, request.device)
     )
     assert parts is not None
-    return TrainingData(store, file, *parts)
+    return TrainingData(store, file, *parts, warning)
+
+
+def _check_alignment(info: StoreInfo, recipe: Recipe) -> str | None:
+    done = steps_from_record(info.preprocessing)
+    is_pose = not any(isinstance(step, Motion | Bone) for step in done)
+    if not is_pose and effective_steps(ALIGNMENTS[recipe.align], math.inf, done):
+        raise DataError(
+            f"data set {info.dataset!r} was preprocessed with {write_steps(done)}, so that align={recipe.align} finds "
+            "no pose in it: prepare it without motion and bone, which recipe field stream takes, or set align=none"
+        )
+    if recipe.align == "turn" and Rotate() in done:
+        return (
+            f"{info.dataset}: gravity is lost in this store (preprocessed with {write_steps(done)}): prepare it again "
+            "without rotate to get what align=turn is for"
+        )
+    return None
 
 
 def _in_memory(store: Store) -> tuple[Store, None]:

@@ -62,7 +62,7 @@ def pretrain(request: PretrainRequest, console: Console) -> RunFolder:
     with joined_ranks(request.device) as ranks, _Held() as held:
         held.enter_context(deterministic_algorithms(request.recipe.deterministic))
         console.quiet |= not ranks.is_first
-        store, file, train, test = load_training_data(request, ranks)
+        store, file, train, test, warning = load_training_data(request, ranks)
         info = store.info
         config = _config(request, info, len(train), ranks)
         start = ranks.from_first(partial(_begin, request, config, store, file, console, held))
@@ -70,6 +70,8 @@ def pretrain(request: PretrainRequest, console: Console) -> RunFolder:
         if start.is_complete:
             _say(console, f"{start.run.path}: has finished already, there is nothing left to train")
             return start.run
+        if warning is not None:
+            _say(console, warning)
         threads = f"{config.threads} threads"
         _say(
             console,

@@ -11,7 +11,7 @@ from crrl_fast.config import Recipe
 from crrl_fast.data.info import StoreInfo
 from crrl_fast.errors import CheckpointError, ConfigError, DataError
 from crrl_fast.files import file_digest
-from crrl_fast.run import RunConfig, RunFolder
+from crrl_fast.run import RunConfig, RunFolder, align_of_before
 from crrl_fast.training.checkpoint import Checkpoint, checkpoints_in, place_of, read_checkpoint
 from crrl_fast.training.request import PretrainRequest
 
@@ -53,8 +53,7 @@ def differences(before: dict[str, object], now: dict[str, object], info: StoreIn
         now: what is asked for.
         info: of the store that ``now`` trains on; a split that is not named is its first.
     """
-    first_split = next(iter(info.splits), None)
-    then, asked = _deciding(before, first_split), _deciding(now, first_split)
+    then, asked = _deciding(before, info), _deciding(now, info)
     return [
         f"{name} {_shown(then.get(name))}, now {_shown(asked.get(name))}"
         for name in {**then, **asked}
@@ -122,15 +121,15 @@ def _check_finished(run: RunFolder, checkpoint: Checkpoint) -> None:
             raise CheckpointError(str(error)) from error
 
 
-def _deciding(record: dict[str, object], first_split: str | None) -> dict[str, object]:
+def _deciding(record: dict[str, object], info: StoreInfo) -> dict[str, object]:
     recipe = record.get("recipe")
     values = {
         "data": record.get("data_sha256"),
-        "split": record.get("split") or first_split,
+        "split": record.get("split") or next(iter(info.splits), None),
         "stages": record.get("stages"),
         "seed": record.get("seed"),
         "probe_every": record.get("probe_every"),
-        **asdict(Recipe()),  # as a run of before a field was there did
+        **asdict(Recipe(align=align_of_before(info.preprocessing))),  # as a run of before a field was there did
         **(recipe if isinstance(recipe, dict) else {}),
     }
     return json.loads(json.dumps(values))  # type: ignore[no-any-return]  # tuples and lists are then the same

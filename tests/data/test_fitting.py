@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from crrl_fast.data.fitting import fit_store, missing_steps
+from crrl_fast.data.fitting import all_steps, fit_store, missing_steps
 from crrl_fast.data.frame_format import FrameFormat
 from crrl_fast.data.layouts import KINECT20
 from crrl_fast.data.preprocess import (
@@ -16,7 +16,9 @@ from crrl_fast.data.preprocess import (
     Resample,
     Rotate,
     Scale,
+    Turn,
     describe_steps,
+    parse_steps,
     write_steps,
 )
 from crrl_fast.data.store import Store
@@ -104,6 +106,54 @@ def test_resampled_clips_fit_a_run_on_such_and_may_have_had_any_length():
     cut_first = (Center(), Downsample(16), Resample(16))
     with pytest.raises(DataError, match="was preprocessed with center,resample=16, but"):
         missing_steps(raw.processed(steps[:2]), cut_first, cut_first)
+
+
+@pytest.mark.parametrize(
+    ("trained", "recorded", "missing"),
+    [
+        ("center,downsample=8,rotate,bone", "none", "center,downsample=8,rotate,bone"),
+        ("center,downsample=8,rotate,bone", "center", "downsample=8,rotate,bone"),
+        ("center,downsample=8,rotate,bone", "center,downsample=8", "rotate,bone"),
+        ("center,downsample=8,rotate,bone", "center,rotate", "downsample=8,bone"),
+        ("center,downsample=8,rotate,bone", "center,rotate,downsample=8", "bone"),
+        ("center,downsample=8,rotate,bone", "center,turn,downsample=8", "rotate,bone"),
+        ("center,downsample=8,rotate,bone", "center,downsample=8,turn", "rotate,bone"),
+        ("center,rotate,downsample=8,bone", "center,downsample=8", "rotate,bone"),
+        ("center,rotate,downsample=8,downsample=6", "center,downsample=8", "downsample=6,rotate"),
+        ("center,downsample=8,downsample=6,rotate", "center,rotate,downsample=8", "downsample=6"),
+        ("center,turn,downsample=8,rotate", "center,rotate,downsample=8", "none"),
+        ("center,downsample=8,turn", "center,turn,downsample=8", "none"),
+        ("center,rotate,turn", "center,turn", "rotate,turn"),
+        ("center,resample=8,rotate", "center,rotate,resample=8", "none"),
+    ],
+)
+def test_whether_clips_were_turned_before_they_were_cut_does_not_matter(trained, recorded, missing):
+    steps, frames = parse_steps(trained), FrameFormat(KINECT20, 1, ())
+    store = store_of(parse_steps(recorded))
+    assert write_steps(missing_steps(store, steps, ())) == missing
+    seen = fit_store(store, frames, steps).frames
+    np.testing.assert_allclose(seen, store_of(()).processed(steps).frames, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("trained", "recorded"),
+    [
+        ("center,downsample=8,turn", "center,rotate,downsample=8"),
+        ("center,downsample=8", "center,rotate,downsample=8"),
+        ("center,downsample=8,rotate", "rotate,center,downsample=8"),
+        ("center,bone,rotate", "center,rotate,bone"),
+    ],
+)
+def test_clips_that_were_turned_otherwise_are_refused(trained, recorded):
+    message = f"was preprocessed with {recorded}, but .* with {trained}: prepare it with --preprocess center$"
+    with pytest.raises(DataError, match=message):
+        missing_steps(store_of(parse_steps(recorded)), parse_steps(trained), (Center(),))
+
+
+def test_all_steps_name_none_that_would_change_nothing():
+    frames = FrameFormat(KINECT20, 1, tuple(describe_steps(PREPARED)))
+    assert all_steps(frames, (Downsample(8), Rotate(), Bone())) == (*PREPARED, Bone())
+    assert all_steps(frames, (Downsample(6), Turn())) == (*PREPARED, Downsample(6), Turn())
 
 
 def test_a_run_on_raw_clips_takes_no_prepared_ones():

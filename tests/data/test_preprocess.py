@@ -17,6 +17,7 @@ from crrl_fast.data.preprocess import (
     Turn,
     apply_steps,
     describe_steps,
+    effective_steps,
     parse_steps,
     steps_from_record,
     write_steps,
@@ -226,7 +227,7 @@ def test_steps_survive_text_and_record():
     assert steps_from_record(describe_steps(steps)) == steps
     assert write_steps(steps) == "center,rotate,turn,scale,downsample=40,resample=30,motion,bone"
     assert write_steps(()) == "none"
-    assert parse_steps("center,rotate,downsample=60") == DEFAULT_STEPS
+    assert parse_steps("center,downsample=60") == DEFAULT_STEPS
     assert parse_steps("none") == ()
 
 
@@ -236,6 +237,44 @@ def test_steps_survive_text_and_record():
 def test_unusable_steps_are_named(text):
     with pytest.raises(ConfigError, match=text.split("=")[0]):
         parse_steps(text)
+
+
+@pytest.mark.parametrize("step", [Rotate(), Turn()])
+def test_turning_before_and_after_down_sampling_gives_the_same_bits(step):
+    frames, offsets = packed_clips([130, 61, 60, 7, 1], bodies=2)
+    frames[130:135, 1] = 0
+    first, lengths = apply_steps(frames, offsets, KINECT20, [Center(), step, Downsample(60)])
+    last, same = apply_steps(frames, offsets, KINECT20, [Center(), Downsample(60), step])
+    assert lengths.tolist() == same.tolist() == [0, 60, 120, 180, 187, 188]
+    np.testing.assert_array_equal(first, last)
+    assert np.abs(last - apply_steps(frames, offsets, KINECT20, DEFAULT_STEPS)[0]).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("done", "steps", "effective"),
+    [
+        ("none", "rotate", "rotate"),
+        ("center,rotate,downsample=60", "downsample=60,rotate,bone", "bone"),
+        ("rotate,scale,resample=60,motion", "rotate", "none"),
+        ("center,turn", "turn", "none"),
+        ("center,turn", "rotate", "rotate"),
+        ("center,rotate", "turn", "turn"),
+        ("turn,rotate", "turn", "turn"),
+        ("rotate,turn", "turn", "none"),
+        ("rotate", "turn,center,turn,rotate", "turn,center,rotate"),
+        ("none", "rotate,downsample=30,rotate", "rotate,downsample=30"),
+    ],
+)
+def test_clips_are_not_turned_again_as_they_were_turned_last(done, steps, effective):
+    assert write_steps(effective_steps(parse_steps(steps), 60, parse_steps(done))) == effective
+
+
+def test_more_steps_than_anybody_needs_are_refused():
+    with pytest.raises(ConfigError, match="101 preprocessing steps: at most 100"):
+        parse_steps(",".join(["center"] * 101))
+    assert len(steps_from_record([{"step": "center"}] * 100)) == 100
+    with pytest.raises(DataError, match="101 preprocessing steps in the store's record"):
+        steps_from_record([{"step": "center"}] * 101)
 
 
 def test_unknown_recorded_step_is_refused():

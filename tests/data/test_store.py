@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from crrl_fast.data.info import Split
-from crrl_fast.data.preprocess import Bone, Center, Downsample, Motion
+from crrl_fast.data.preprocess import Bone, Center, Downsample, Motion, Rotate
 from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError, CrrlError, DataError
 from tests.conftest import random_walks
@@ -102,6 +102,13 @@ def test_downsampled_is_the_step_and_is_recorded(tiny_store):
     whole = Store.from_arrays(random_walks(24), layout="kinect20", steps=[Downsample(5)])
     assert torch.equal(shorter.frames, whole.frames)
     assert shorter.info.preprocessing == whole.info.preprocessing
+    assert tiny_store.processed([Downsample(12)]) is tiny_store
+
+
+def test_a_copy_that_does_not_fit_into_memory_is_refused(tiny_store, monkeypatch):
+    monkeypatch.setattr("crrl_fast.data.store.available_memory", lambda: tiny_store.frames.nbytes - 1)
+    with pytest.raises(DataError, match="'tiny': downsample=5,rotate takes .* GB of memory, and .* are free"):
+        tiny_store.processed([Downsample(5), Rotate()])
     assert tiny_store.processed([Downsample(12)]) is tiny_store
 
 

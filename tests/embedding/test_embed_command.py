@@ -184,8 +184,8 @@ def test_a_store_that_was_prepared_in_another_way(crrl, tmp_path, run):
     store.save(tmp_path / "centred.safetensors")
     one_line_error(
         crrl("embed", run, "centred.safetensors", "--out", "x.npz"),
-        "with center,rotate,downsample=60, but",
-        "with downsample=60: prepare it with --preprocess none",
+        "with center,downsample=60, but",
+        "with downsample=60,rotate: prepare it with --preprocess none",
     )
     assert not (tmp_path / "x.npz").exists()
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import crrl_fast
 from crrl_fast.data.batches import ResidentClips
-from crrl_fast.data.preprocess import DEFAULT_STEPS, Center, Downsample, Motion, Rotate, Scale, apply_steps
+from crrl_fast.data.preprocess import DEFAULT_STEPS, Center, Downsample, Motion, Rotate, Scale, Turn, apply_steps
 from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError, DataError
 from crrl_fast.evaluation.features import extract_features
@@ -49,6 +49,8 @@ STREAM_CASES = [
     ((Scale(), Center(), Downsample(7)), {"max_frames": 5}),
     ((Center(), Rotate()), {"stream": "bone", "max_frames": 6}),
     (DEFAULT_STEPS, {"stream": "motion"}),
+    (DEFAULT_STEPS, {"align": "turn"}),
+    ((Turn(), *DEFAULT_STEPS), {"align": "none"}),
 ]
 
 
@@ -225,7 +227,7 @@ def test_motion_is_taken_after_down_sampling(tmp_path):
     arrays = random_walks(3)
     store = Store.from_arrays(arrays, layout="kinect20")
     embedder = crrl_fast.load(make_run(tmp_path / "run", store, stream="motion", max_frames=4).path, device="cpu")
-    assert embedder.steps == (Downsample(4), Motion())
+    assert embedder.steps == (Downsample(4), Rotate(), Motion())
 
 
 def test_importing_the_package_loads_neither_models_nor_ops():

@@ -15,9 +15,16 @@ HIDDEN_SIZE = 4
 
 
 def make_run(
-    path: Path, data: Path, *, stream: str = "joint", split: str | None = None, stages=("cml",), seed: int = 0
+    path: Path,
+    data: Path,
+    *,
+    stream: str = "joint",
+    align: str = "none",
+    split: str | None = None,
+    stages=("cml",),
+    seed: int = 0,
 ) -> RunFolder:
     """Return a run on the store at ``data`` whose ``stages`` have random encoders."""
-    recipe = Recipe(hidden_size=HIDDEN_SIZE, layers=1, dropout=0.0, stream=stream)
+    recipe = Recipe(hidden_size=HIDDEN_SIZE, layers=1, dropout=0.0, align=align, stream=stream)
     config = config_on(Store.open(data), data, recipe, stages, split=split, seed=seed)
     return untrained_run(path, config, stages, lambda number: torch.manual_seed(100 * seed + number))

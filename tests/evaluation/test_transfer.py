@@ -7,7 +7,7 @@ import torch
 
 from crrl_fast.data.info import Split
 from crrl_fast.data.layouts import KINECT20, NTU25, map_joints
-from crrl_fast.data.preprocess import DEFAULT_STEPS, Bone, Center, apply_steps, describe_steps
+from crrl_fast.data.preprocess import DEFAULT_STEPS, Bone, Center, Downsample, Rotate, apply_steps, describe_steps
 from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError, DataError
 from crrl_fast.evaluation import Transfer, TransferEvaluation, Tuning, evaluate
@@ -117,18 +117,25 @@ def test_raw_clips_get_the_runs_preprocessing_and_prepared_ones_the_recipes(tiny
     path = tmp_path / "prepared.safetensors"
     info = replace(tiny_store.info, preprocessing=tuple(describe_steps(DEFAULT_STEPS)))
     replace(tiny_store, info=info).save(path)
-    run = make_run(tmp_path / "bones", path, stream="bone")
+    run = make_run(tmp_path / "bones", path, align="rotate", stream="bone")
     raw = save(other)
     poses = map_joints(NTU25, KINECT20)(raw.frames.view(-1, 1, 25, 3).numpy())
-    expected, _ = apply_steps(poses, raw.offsets.numpy(), KINECT20, (*DEFAULT_STEPS, Bone()))
+    expected, _ = apply_steps(poses, raw.offsets.numpy(), KINECT20, (*DEFAULT_STEPS, Rotate(), Bone()))
     found = TransferEvaluation.onto(run, None, other, map_joints=True).clips.store
     np.testing.assert_allclose(found.frames.numpy(), expected.reshape(-1, 60), atol=1e-6)
     prepared = save(other, layout="kinect20", joints=20, steps=DEFAULT_STEPS)
-    bones, _ = apply_steps(prepared.frames.view(-1, 1, 20, 3).numpy(), prepared.offsets.numpy(), KINECT20, (Bone(),))
+    bones, _ = apply_steps(
+        prepared.frames.view(-1, 1, 20, 3).numpy(), prepared.offsets.numpy(), KINECT20, (Rotate(), Bone())
+    )
+    found = TransferEvaluation.onto(run, None, other).clips.store
+    np.testing.assert_array_equal(found.frames.numpy(), bones.reshape(-1, 60))
+    save(other, layout="kinect20", joints=20, steps=(Center(), Rotate(), Downsample()))
     found = TransferEvaluation.onto(run, None, other).clips.store
     np.testing.assert_array_equal(found.frames.numpy(), bones.reshape(-1, 60))
     save(other, layout="kinect20", joints=20, steps=(Center(), Bone()))
-    with pytest.raises(DataError, match="preprocessed with center,bone, .* center,rotate"):
+    with pytest.raises(
+        DataError, match="with center,bone, .* with center,downsample=60,rotate,bone: .* center,downsample=60$"
+    ):
         TransferEvaluation.onto(run, None, other)
 
 

@@ -31,7 +31,7 @@ def test_the_file_says_what_it_is(run):
     assert (metadata["encoder"], metadata["parts"], metadata["dataset"]) == ("cml", ["cml"], "mine")
     assert [metadata[key] for key in ("input_size", "hidden_size", "layers", "feature_size")] == [60, 8, 2, 16]
     assert (metadata["layout"], metadata["bodies"], len(metadata["joints"])) == ("kinect20", 1, 20)
-    steps = [{"step": "center"}, {"step": "downsample", "max_frames": 60}, {"step": "motion"}]
+    steps = [{"step": "center"}, {"step": "downsample", "max_frames": 60}, {"step": "rotate"}, {"step": "motion"}]
     assert metadata["preprocessing"] == steps
     assert metadata["recipe"]["stream"] == "motion"
     assert metadata["versions"]["torch"] == torch.__version__

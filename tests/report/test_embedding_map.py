@@ -88,6 +88,7 @@ def test_features_are_those_of_the_runs_own_split(tiny_run, tiny_store):
     assert found.shown.clips.tolist() == test.tolist()
     np.testing.assert_allclose(np.linalg.norm(found.shown.features, axis=1), 1, rtol=1e-5)
     encoder = tiny_run.load_encoder("inf").eval()
-    clip = tiny_store.clip(int(test[3])).reshape(1, -1, 60)
+    seen = tiny_store.processed(tiny_run.config.recipe.preprocessing())
+    clip = seen.clip(int(test[3])).reshape(1, -1, 60)
     expected = encoder(clip, torch.tensor([clip.shape[1]])).feature[0].detach()
     np.testing.assert_allclose(found.shown.features[3], expected / expected.norm(), rtol=1e-3, atol=1e-5)

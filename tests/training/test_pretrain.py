@@ -157,7 +157,7 @@ def test_training_learns_waves(tmp_path, stages, amplitude, part, target):
     store = Store.from_arrays(clips, camera=[1] * 28 + [2] * 4, layout="kinect20", splits={"x": Split("camera", (1,))})
     path = tmp_path / "waves.safetensors"
     store.save(path)
-    recipe = Recipe(epochs=15, batch_size=4, hidden_size=24, queue_size=16, dropout=0.0)
+    recipe = Recipe(epochs=15, batch_size=4, hidden_size=24, queue_size=16, dropout=0.0, align="none")
     folder, _ = run(path, tmp_path / "run", recipe=recipe, stages=stages)
     last_stage = [row[part] for row in records(folder) if row["stage"] == stages[-1]]
     assert last_stage[-1] < target * last_stage[0], last_stage

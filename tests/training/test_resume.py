@@ -10,14 +10,19 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import crrl_fast
 from crrl_fast import Split, Store
+from crrl_fast.data.preprocess import parse_steps
 from crrl_fast.errors import CheckpointError, ConfigError
+from crrl_fast.evaluation import RunEvaluation
 from crrl_fast.lock import folder_lock
+from crrl_fast.run import RunFolder
 from crrl_fast.training.checkpoint import checkpoints_in, read_checkpoint, remove_checkpoint, write_checkpoint
 from crrl_fast.training.loop import StageLoop
 from crrl_fast.training.pretrain import pretrain as run_pretraining
@@ -30,6 +35,7 @@ ROOT = Path(__file__).parents[2]
 ADDED = (
     *("optimizer", "lr_schedule", "warmup", "steps"),
     *("velocity_scale", "projection_size", "queue_start", "views", "symmetric", "within_stream"),
+    "align",
     *("reconstruction_weight", "decoder_size", "decoder_layers", "decode_from", "velocity_weight"),
 )  # to the recipe, since the first checkpoints were written
 SET = [part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")]
@@ -201,11 +207,15 @@ def test_a_run_without_checkpoints_starts_anew_and_a_finished_one_is_left_alone(
     assert_same_runs(begun, whole.path)
 
 
-def test_a_run_of_before_a_field_was_there_goes_on_bit_by_bit(tiny_path, tmp_path, monkeypatch):
-    """Within an epoch too: what a recipe did not say, it did as is the default now."""
-    whole = pretrain(tiny_path, tmp_path / "whole", stages=("ser",))
+@pytest.mark.parametrize("steps", ["none", "center,rotate,downsample=60", "center,turn"])
+def test_a_run_of_before_a_field_was_there_goes_on_bit_by_bit(tiny_store, tmp_path, monkeypatch, steps):
+    """Within an epoch too: what a recipe did not say, it did as is the default now, but turned no clip itself."""
+    store = tiny_store.processed(parse_steps(steps)).hashed()
+    store.save(tmp_path / "store.safetensors")
+    data, asked = tmp_path / "store.safetensors", {"stages": ("ser",), "align": "none"}
+    whole = pretrain(data, tmp_path / "whole", **asked)
     run = tmp_path / "run"
-    interrupted(monkeypatch, tiny_path, run, 6, stages=("ser",))
+    interrupted(monkeypatch, data, run, 6, **asked)
     (path,) = checkpoints_in(run)
     checkpoint = read_checkpoint(path)
     config = {name: value for name, value in checkpoint.config.items() if name != "training_clips"}
@@ -214,8 +224,16 @@ def test_a_run_of_before_a_field_was_there_goes_on_bit_by_bit(tiny_path, tmp_pat
     remove_checkpoint(path)
     write_checkpoint(run, 1, replace(checkpoint, config=config))
     (run / "config.json").write_text(json.dumps(config))
+    assert RunFolder.open(run).config.recipe.align == ("rotate" if "rotate" in steps else "none")
+    begun = RunFolder.open(run)
     crrl_fast.pretrain(resume=run, quiet=True)
     assert_same_runs(run, whole.path)
+    arrays = random_walks(5, seed=2)
+    features = [crrl_fast.load(path, device="cpu").encode(arrays) for path in (run, whole.path)]
+    np.testing.assert_array_equal(*features)
+    (run / "config.json").write_text(json.dumps(config))
+    evaluated = [RunEvaluation.open(each).clips.store for each in (begun, RunFolder.open(run), whole)]
+    assert all(torch.equal(clips.frames, store.frames) for clips in evaluated)
 
 
 DIFFERENCES = [

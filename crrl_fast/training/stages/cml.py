@@ -62,10 +62,10 @@ class ContrastiveMotionLearner(nn.Module):
 
     @torch.no_grad()
     def keys(self, batch: Batch) -> Tensor:
-        """Return the projected keys (B, C) of the velocity of the batch's key views; with ``symmetric`` those of their
-        coordinates after them.
+        """Return the projected keys (B, C) of the velocity of the batch's key views.
 
-        In training mode the key network takes its step first.
+        With ``symmetric`` those of their coordinates follow: (2B, C). In training mode the key network takes its step
+        first.
         """
         if self.training:
             momentum_update(self.key_encoder, self.encoder, self.recipe.momentum)
