@@ -103,7 +103,8 @@ class PlainFeature(nn.Module):
         if self.velocity_scale is not None:
             features.append(self.gru(_velocity(frames, lengths) * self.velocity_scale, lengths))
         if self.whitening:
-            features = [whitening(part) for whitening, part in zip(self.whitening, features, strict=True)]
+            parts = zip(self.whitening, features, strict=True)
+            features = [(part - whitening.mean) @ whitening.matrix for whitening, part in parts]
         return torch.cat(features, dim=1)
 
 

@@ -35,8 +35,9 @@ class Whitening(nn.Module):
         self.register_buffer("matrix", torch.eye(size))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return ``features`` (B, C) whitened."""
-        return (features - self.mean) @ self.matrix
+        """Return ``features`` (B, C) whitened, in the dtype of the map, under autocast too."""
+        with torch.autocast(features.device.type, enabled=False):
+            return (features.to(self.mean.dtype) - self.mean) @ self.matrix
 
     @torch.no_grad()
     def fit(self, features: Tensor, power: float) -> None:
