@@ -31,6 +31,7 @@ ADDED = (
     *("optimizer", "lr_schedule", "warmup", "steps"),
     *("velocity_scale", "projection_size", "queue_start", "views", "symmetric", "within_stream"),
     *("reconstruction_weight", "decoder_size", "decoder_layers", "decode_from", "velocity_weight"),
+    *("feature", "whitening"),
 )  # to the recipe, since the first checkpoints were written
 SET = [part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")]
 
