@@ -105,7 +105,8 @@ def load(run: str | Path | RunFolder, encoder: str | None = None, device: str = 
     Args:
         run: what ``pretrain`` returned, or the path of a run folder.
         encoder: a finished stage (``ser``, ``cml``, ``inf``, ``joint``), ``concat`` for those of ``ser`` and ``cml``
-            side by side, or ``random`` for an untrained one; None is that of the run's fusion.
+            side by side, or ``random`` for an untrained one, whose features are not whitened; None is that of the run's
+            fusion.
         device: where clips are encoded: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
 
     Raises:

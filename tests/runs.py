@@ -9,8 +9,8 @@ from torch import nn
 from crrl_fast.config import Recipe
 from crrl_fast.data.frame_format import FrameFormat
 from crrl_fast.data.store import Store
-from crrl_fast.models import MotionEncoder
-from crrl_fast.run import RunConfig, RunFolder
+from crrl_fast.models import FeatureEncoder, MotionEncoder
+from crrl_fast.run import RunConfig, RunFolder, with_feature
 
 
 def untrained_run(
@@ -22,8 +22,16 @@ def untrained_run(
     for number, stage in enumerate(stages):
         seed(number)
         encoder = MotionEncoder(config.frames.width, recipe.hidden_size, recipe.layers, recipe.dropout)
-        run.save_stage(stage, nn.ModuleDict({"encoder": encoder}))
+        save_encoder(run, stage, encoder)
     return run
+
+
+def save_encoder(run: RunFolder, stage: str, encoder: MotionEncoder) -> None:
+    """Save a stage's encoder; where the recipe whitens, by features drawn from torch's default generator."""
+    fitted = with_feature(encoder, run.config.recipe)
+    if isinstance(fitted, FeatureEncoder) and fitted.whitening:
+        fitted.fit_whitening(torch.rand(50, fitted.feature_size).square() * 0.3, run.config.recipe.whitening)
+    run.save_stage(stage, nn.ModuleDict({"encoder": encoder}), fitted)
 
 
 def config_on(store: Store, data: Path | str, recipe: Recipe, stages: Sequence[str], **changes: object) -> RunConfig:

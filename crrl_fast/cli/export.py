@@ -25,5 +25,5 @@ def export(
         if file.difference is None:
             checked = "not checked, for onnxruntime is not installed"
         else:
-            checked = f"on random ragged clips within {file.difference:.1e} of the encoder"
+            checked = f"on random ragged clips within {file.difference:.1e} (relative) of the encoder"
         print_line(f"{file.path}: {file.path.stat().st_size / 1e6:.1f} MB, {checked}")

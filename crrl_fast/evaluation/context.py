@@ -12,9 +12,9 @@ from crrl_fast.data.catalog import load_data
 from crrl_fast.data.store import Store
 from crrl_fast.display import Counting, uncounted
 from crrl_fast.errors import ConfigError
-from crrl_fast.evaluation.features import FeatureSet, fit_whitening
+from crrl_fast.evaluation.features import FeatureSet, load_encoder
 from crrl_fast.models import ClipEncoder
-from crrl_fast.run import RANDOM_ENCODER, RunFolder
+from crrl_fast.run import RunFolder
 
 
 class LabelledSplit:
@@ -165,12 +165,10 @@ class RunEvaluation:
     def load_encoder(self) -> ClipEncoder:
         """Return the encoder as pretraining left it, on the device; every call returns a copy of its own.
 
-        A random one is whitened by the training clips, as one that was pretrained is.
+        A random one is whitened by the labelled training clips of the data set that it is evaluated on, in a transfer
+        those of the target, for it has seen no other.
         """
-        encoder = self.run.load_encoder(self.encoder).to(self.device)
-        if self.encoder == RANDOM_ENCODER:
-            fit_whitening(encoder, self.clips.train, self.run.config.recipe.whitening)
-        return encoder
+        return load_encoder(self.run, self.encoder, self.clips.train)
 
     @cached_property
     def features(self) -> FeatureSet:

@@ -10,6 +10,7 @@ from torch import Tensor
 from crrl_fast.data.batches import ResidentClips
 from crrl_fast.errors import ConfigError
 from crrl_fast.models import ClipEncoder, FeatureEncoder
+from crrl_fast.run import RANDOM_ENCODER, RunFolder
 
 # Inference needs no gradients, so batches may be larger than in training; beyond this there is nothing to gain.
 BATCH_SIZE = 256
@@ -38,6 +39,20 @@ def fit_whitening(encoder: ClipEncoder, clips: ResidentClips, power: float) -> N
     """Fit the whitening of an encoder that has one, and that is not yet fitted, to the features of ``clips``."""
     if isinstance(encoder, FeatureEncoder) and encoder.whitening and len(clips):
         encoder.fit_whitening(extract_features(encoder, clips), power)
+
+
+def load_encoder(run: RunFolder, name: str, train: ResidentClips) -> ClipEncoder:
+    """Return an encoder of a run as pretraining left it, on the device of ``train``; every call makes a new one.
+
+    A random one, to compare with, is whitened by ``train``, as one that was pretrained is by the clips it learnt from.
+
+    Raises:
+        ConfigError: it has no usable checkpoint.
+    """
+    encoder = run.load_encoder(name).to(train.device)
+    if name == RANDOM_ENCODER:
+        fit_whitening(encoder, train, run.config.recipe.whitening)
+    return encoder
 
 
 @dataclass(frozen=True)

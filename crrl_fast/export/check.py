@@ -12,7 +12,9 @@ from crrl_fast.errors import CrrlError
 from crrl_fast.models import ClipEncoder
 from crrl_fast.padding import valid_frames
 
-# Features lie within -1 and 1. Rounding in float32 moves them by some 1e-7, gates in another order by more than 1e-2.
+# A share of the largest number of a batch's features: means of a GRU's outputs lie within -1 and 1, but whitening may
+# make them far smaller, or larger. Rounding in float32 moves them by some 1e-6 of that; gates in another order, or a
+# velocity or whitening that is left out, by more than 1e-2.
 TOLERANCE = 1e-4
 # The program was traced with 2 clips of 3 frames; other sizes show that it takes them.
 _SIZES = ((1, 1), (7, 40))
@@ -21,6 +23,8 @@ _SIZES = ((1, 1), (7, 40))
 @torch.no_grad()
 def largest_difference(encoder: ClipEncoder, feature: Callable[[Tensor, Tensor], Tensor], width: int) -> float:
     """Return the largest difference of clip features on random ragged batches with NaN in their padding.
+
+    It is a share of the largest magnitude among the features of its batch.
 
     Args:
         encoder: in eval mode, on the CPU.
@@ -33,7 +37,9 @@ def largest_difference(encoder: ClipEncoder, feature: Callable[[Tensor, Tensor],
         lengths = torch.randint(1, frames + 1, (clips,), generator=generator)
         x = torch.randn(clips, frames, width, generator=generator)
         x = torch.where(valid_frames(lengths, frames)[:, :, None], x, torch.nan)
-        differences.append((feature(x, lengths) - encoder(x, lengths).feature).abs().max())
+        expected = encoder(x, lengths).feature
+        size = expected.abs().max().clamp(min=torch.finfo(expected.dtype).tiny)
+        differences.append((feature(x, lengths) - expected).abs().max() / size)
     return float(torch.stack(differences).max())
 
 
@@ -45,6 +51,6 @@ def require_equal(difference: float, path: Path) -> None:
     """
     if not difference <= TOLERANCE:  # NaN is refused too
         raise CrrlError(
-            f"{path}: not written, because its features differ from the encoder's by {difference:.1e} (allowed "
-            f"{TOLERANCE:.0e}): please report this with the versions that `crrl-fast doctor` prints"
+            f"{path}: not written, because its features differ from the encoder's by {difference:.1e} of their size "
+            f"(allowed {TOLERANCE:.0e}): please report this with the versions that `crrl-fast doctor` prints"
         )

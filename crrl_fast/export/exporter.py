@@ -30,8 +30,8 @@ class ExportedFile:
     Attributes:
         path: where it lies.
         format: one of ``FORMATS``.
-        difference: the largest difference of its features from the encoder's on random ragged batches; None where the
-            package to run it is not installed.
+        difference: the largest difference of its features from the encoder's on random ragged batches, as a share of
+            the largest of these; None where the package to run it is not installed.
     """
 
     path: Path
@@ -55,13 +55,14 @@ def export_encoder(
     """Write an encoder of a run to files that need no crrl-fast, and check each against the encoder.
 
     - ``safetensors``: the weights, which ``nn.GRU(D, H, layers, bidirectional=True, batch_first=True)`` loads; of the
-      encoder ``concat`` a file for each part.
+      encoder ``concat`` a file for each part. Where the feature is whitened, ``whitening.i.mean`` and
+      ``whitening.i.matrix`` of stream i lie beside them, which ``nn.GRU`` does not know.
     - ``pt2``: for ``torch.export.load``, from frames (B, T, D) float32 and lengths (B) int64 to the clip feature (B, C)
       float32, B and T free.
     - ``onnx``: the same for ONNX runtimes, opset 13; needs the extra ``onnx``.
 
-    Lengths are clamped to [0, T], the feature of a clip of 0 frames is 0, and what lies in the padding never matters.
-    Each file carries sizes, joint layout, preprocessing, recipe and versions.
+    Lengths are clamped to [0, T], the feature of a clip of 0 frames is 0 before it is whitened, and what lies in the
+    padding never matters. Each file carries sizes, joint layout, preprocessing, recipe and versions.
 
     Args:
         run: the run folder.

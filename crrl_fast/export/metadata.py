@@ -10,7 +10,7 @@ from typing import Any
 from crrl_fast.data.fitting import all_steps
 from crrl_fast.data.preprocess import describe_steps
 from crrl_fast.export.parts import parts_of
-from crrl_fast.models import ClipEncoder
+from crrl_fast.models import ClipEncoder, FeatureEncoder
 from crrl_fast.run import RunFolder
 from crrl_fast.versions import software_versions
 
@@ -19,7 +19,7 @@ _INPUTS = {
     "lies after a clip's valid frames never matters",
     "lengths": "(B) int64: valid frames of each clip, taken as 0 where less and as T where more",
 }
-_FEATURE = "(B, C) float32: mean over the valid frames of the last layer's outputs, forward then reverse; 0 of 0 frames"
+_MEAN = "mean over the valid frames of the last layer's outputs, forward then reverse; 0 of 0 frames"
 
 
 def describe(run: RunFolder, name: str, encoder: ClipEncoder) -> dict[str, Any]:
@@ -32,9 +32,11 @@ def describe(run: RunFolder, name: str, encoder: ClipEncoder) -> dict[str, Any]:
     """
     config = run.config
     parts = parts_of(name, encoder)
-    gru = next(iter(parts.values())).gru  # all parts have the recipe's sizes
+    part = next(iter(parts.values()))  # all have the recipe's sizes and feature
+    gru = part.encoder.gru
+    is_plain = part.velocity_scale is None and not part.whitening
     return {
-        "format_version": 1,
+        "format_version": 1 if is_plain else 2,  # 1 was read as the mean of the GRU's outputs, whatever `feature` says
         "encoder": name,
         "parts": list(parts),
         "input_size": gru.input_size,
@@ -43,7 +45,10 @@ def describe(run: RunFolder, name: str, encoder: ClipEncoder) -> dict[str, Any]:
         "bidirectional": gru.bidirectional,
         "feature_size": encoder.feature_size,
         "inputs": _INPUTS,
-        "feature": _FEATURE,
+        "feature": _feature_in_words(part),
+        "streams": part.streams,
+        "velocity_scale": part.velocity_scale,
+        "whitening": bool(part.whitening),
         **config.frames.record(),
         "joints": list(config.frames.layout.joints),
         "preprocessing": describe_steps(all_steps(config.frames, config.recipe.preprocessing())),
@@ -57,6 +62,19 @@ def describe(run: RunFolder, name: str, encoder: ClipEncoder) -> dict[str, Any]:
         "versions": software_versions(),
         "versions_of_training": dict(config.versions),
     }
+
+
+def _feature_in_words(part: FeatureEncoder) -> str:
+    words = f"(B, C) float32: {_MEAN}"
+    if part.velocity_scale is not None:
+        words += (
+            "; C / 2 numbers of the frames themselves, and after them C / 2, by the same GRU, of their velocity x[t + "
+            f"1] - x[t], 0 at a clip's last valid frame, times {part.velocity_scale:g}"
+        )
+    if part.whitening:
+        each = ", each stream by its own i, 0 or 1," if part.streams > 1 else ", i = 0,"
+        words += f"; then{each} minus whitening.i.mean, times whitening.i.matrix from the right, also of 0 frames"
+    return words
 
 
 def as_text(metadata: Mapping[str, Any]) -> dict[str, str]:

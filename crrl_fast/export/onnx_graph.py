@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 import torch
 from onnx import helper, numpy_helper
-from torch import Tensor
+from torch import Tensor, nn
 
 from crrl_fast.export.metadata import as_text
 from crrl_fast.export.parts import parts_of
@@ -59,8 +59,13 @@ def build_model(encoder: ClipEncoder, metadata: Mapping[str, Any]) -> onnx.Model
     lengths = graph.add("Clip", "lengths", zero, total)
     column = graph.add("Unsqueeze", lengths, graph.constant([1]))  # (B, 1)
     # Frames come first from here on: the only layout that ONNX's GRU had before opset 14.
-    valid = graph.add("Less", graph.add("Range", zero, total, one), column)  # (B, T)
-    valid = graph.add("Unsqueeze", graph.add("Transpose", valid, perm=[1, 0]), graph.constant([2]))
+    time = graph.add("Range", zero, total, one)
+
+    def frames_before(end: str) -> str:
+        before = graph.add("Transpose", graph.add("Less", time, end), perm=[1, 0])  # (T, B)
+        return graph.add("Unsqueeze", before, graph.constant([2]))
+
+    valid, moving = frames_before(column), frames_before(graph.add("Sub", column, one))
     padding = graph.constant(np.zeros((), dtype=np.float32))
     x = graph.add("Where", valid, graph.add("Transpose", "frames", perm=[1, 0, 2]), padding)
     # The operator wants at least one frame; of a clip that has none, the mean below takes nothing.
@@ -69,35 +74,64 @@ def build_model(encoder: ClipEncoder, metadata: Mapping[str, Any]) -> onnx.Model
     divisor = graph.add("Cast", graph.add("Max", column, graph.constant([1])), to=onnx.TensorProto.FLOAT)
     features = []
     for part in parts_of("", encoder).values():
-        outputs = graph.add("Where", valid, _add_gru(graph, part.gru, x, steps), padding)
-        features.append(graph.add("Div", graph.add("ReduceSum", outputs, graph.constant([0]), keepdims=0), divisor))
+        gru = _Gru(graph, part.encoder.gru)
+        streams = [x] if part.velocity_scale is None else [x, _add_velocity(graph, x, moving, part.velocity_scale)]
+        for stream, frames in enumerate(streams):
+            outputs = graph.add("Where", valid, gru.add(frames, steps), padding)
+            mean = graph.add("Div", graph.add("ReduceSum", outputs, graph.constant([0]), keepdims=0), divisor)
+            features.append(_add_whitening(graph, part.whitening[stream], mean) if part.whitening else mean)
     graph.add("Concat", *features, axis=1, outputs=["feature"])
     model = _assemble(graph, metadata)
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
-def _add_gru(graph: _Graph, gru: RaggedGRU, x: str, steps: str) -> str:
-    """Add every layer and return the last one's outputs (T, B, C); x (T, B, D), steps (B) int32."""
-    weights = [tensor.detach().cpu() for tensor in gru.state_dict().values()]
-    for cells in split_weights(weights, gru.num_layers, gru.bidirectional):
-        w_ih, w_hh, b_ih, b_hh = (
-            np.stack([_gates_for_onnx(tensor) for tensor in kind]) for kind in zip(*cells, strict=True)
-        )
-        outputs = graph.add(
-            "GRU",
-            x,
-            graph.constant(w_ih),
-            graph.constant(w_hh),
-            graph.constant(np.concatenate([b_ih, b_hh], axis=1)),
-            steps,
-            hidden_size=gru.hidden_size,
-            direction="bidirectional",
-            linear_before_reset=1,  # r * (W_hn h + b_hn), as PyTorch has it, and not W_hn (r * h) + b_hn
-        )
-        by_clip = graph.add("Transpose", outputs, perm=[0, 2, 1, 3])  # (T, 2, B, H) to (T, B, 2, H)
-        x = graph.add("Reshape", by_clip, graph.constant([0, 0, 2 * gru.hidden_size]))
-    return x
+class _Gru:
+    """A GRU whose weights are constants of the graph, however often it is run."""
+
+    def __init__(self, graph: _Graph, gru: RaggedGRU) -> None:
+        self._graph = graph
+        self._hidden_size = gru.hidden_size
+        self._layers = []
+        weights = [tensor.detach().cpu() for tensor in gru.state_dict().values()]
+        for cells in split_weights(weights, gru.num_layers, gru.bidirectional):
+            w_ih, w_hh, b_ih, b_hh = (
+                np.stack([_gates_for_onnx(tensor) for tensor in kind]) for kind in zip(*cells, strict=True)
+            )
+            self._layers.append([graph.constant(x) for x in (w_ih, w_hh, np.concatenate([b_ih, b_hh], axis=1))])
+
+    def add(self, x: str, steps: str) -> str:
+        """Add every layer and return the last one's outputs (T, B, C); x (T, B, D), steps (B) int32."""
+        graph = self._graph
+        for weights in self._layers:
+            outputs = graph.add(
+                "GRU",
+                x,
+                *weights,
+                steps,
+                hidden_size=self._hidden_size,
+                direction="bidirectional",
+                linear_before_reset=1,  # r * (W_hn h + b_hn), as PyTorch has it, and not W_hn (r * h) + b_hn
+            )
+            by_clip = graph.add("Transpose", outputs, perm=[0, 2, 1, 3])  # (T, 2, B, H) to (T, B, 2, H)
+            x = graph.add("Reshape", by_clip, graph.constant([0, 0, 2 * self._hidden_size]))
+        return x
+
+
+def _add_velocity(graph: _Graph, x: str, moving: str, scale: float) -> str:
+    """Return the velocity of x (T, B, D), times ``scale``; moving (T, B, 1) are the frames that have a next one."""
+    time, one = graph.constant([0]), graph.constant([1])
+    later = graph.add("Slice", x, one, graph.constant([np.iinfo(np.int64).max]), time)
+    following = graph.add("Concat", later, graph.add("Slice", x, time, one, time), axis=0)
+    rest = graph.constant(np.zeros((), dtype=np.float32))
+    velocity = graph.add("Where", moving, graph.add("Sub", following, x), rest)
+    return graph.add("Mul", velocity, graph.constant(np.array(scale, dtype=np.float32)))
+
+
+def _add_whitening(graph: _Graph, whitening: nn.Module, feature: str) -> str:
+    """Return ``feature`` (B, C) whitened."""
+    mean, matrix = (graph.constant(tensor.detach().cpu().numpy()) for tensor in whitening.state_dict().values())
+    return graph.add("MatMul", graph.add("Sub", feature, mean), matrix)
 
 
 def _gates_for_onnx(weights: Tensor) -> npt.NDArray[np.float32]:

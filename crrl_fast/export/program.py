@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from crrl_fast.export.parts import parts_of
-from crrl_fast.models import ClipEncoder, MotionEncoder, RaggedGRU
+from crrl_fast.models import ClipEncoder, ConcatEncoder, FeatureEncoder, RaggedGRU
 from crrl_fast.padding import reverse_time, valid_frames
 from crrl_fast.reference.gru import split_weights, summarize
 
@@ -83,6 +84,36 @@ class PlainEncoder(nn.RNNBase):
         return outputs
 
 
+class PlainFeature(nn.Module):
+    """The clip feature of a FeatureEncoder.
+
+    Args:
+        part: the encoder, which is copied.
+    """
+
+    def __init__(self, part: FeatureEncoder) -> None:
+        super().__init__()
+        self.gru = PlainEncoder(part.encoder.gru)
+        self.velocity_scale = part.velocity_scale
+        self.whitening = copy.deepcopy(part.whitening)
+
+    def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
+        """Return the clip feature (B, C); see ``PlainEncoder``."""
+        features = [self.gru(frames, lengths)]
+        if self.velocity_scale is not None:
+            features.append(self.gru(_velocity(frames, lengths) * self.velocity_scale, lengths))
+        if self.whitening:
+            parts = zip(self.whitening, features, strict=True)
+            features = [(part - whitening.mean) @ whitening.matrix for whitening, part in parts]
+        return torch.cat(features, dim=1)
+
+
+def _velocity(frames: Tensor, lengths: Tensor) -> Tensor:
+    """Return what ``motion_diff`` does, without a size that is 0 where there is one frame."""
+    moves = valid_frames(lengths.clamp(0, frames.shape[1]) - 1, frames.shape[1])[:, :, None]
+    return torch.where(moves, frames.roll(-1, dims=1) - frames, 0)
+
+
 class PlainConcat(nn.Module):
     """The features of several encoders side by side.
 
@@ -90,18 +121,24 @@ class PlainConcat(nn.Module):
         parts: the encoders, which are copied.
     """
 
-    def __init__(self, parts: Mapping[str, MotionEncoder]) -> None:
+    def __init__(self, parts: Mapping[str, FeatureEncoder]) -> None:
         super().__init__()
-        self.parts = nn.ModuleDict({name: PlainEncoder(part.gru) for name, part in parts.items()})
+        self.parts = nn.ModuleDict({name: _plain(part) for name, part in parts.items()})
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
         """Return the clip features (B, C); see ``PlainEncoder``."""
         return torch.cat([part(frames, lengths) for part in self.parts.values()], dim=1)
 
 
+def _plain(part: FeatureEncoder) -> PlainEncoder | PlainFeature:
+    """Return a part in plain PyTorch; one of coordinates alone, without whitening, keeps the names of ``nn.GRU``."""
+    return PlainFeature(part) if part.whitening or part.velocity_scale is not None else PlainEncoder(part.encoder.gru)
+
+
 def trace(encoder: ClipEncoder, width: int) -> torch.export.ExportedProgram:
     """Return a program from frames (B, T, ``width``) float32 and lengths (B) int64 to the feature, B and T free."""
-    plain = PlainEncoder(encoder.gru) if isinstance(encoder, MotionEncoder) else PlainConcat(parts_of("", encoder))
+    parts = parts_of("encoder", encoder)
+    plain = PlainConcat(parts) if isinstance(encoder, ConcatEncoder) else _plain(parts["encoder"])
     clips, frames = torch.export.Dim("clips", min=1), torch.export.Dim("frames", min=1)
     program = torch.export.export(
         plain.eval(),

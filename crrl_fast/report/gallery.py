@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from crrl_fast.data.batches import resident_split
 from crrl_fast.data.store import Store
-from crrl_fast.evaluation.features import extract_features
+from crrl_fast.evaluation.features import extract_features, load_encoder
 from crrl_fast.report.collect import Run
 
 Indices = npt.NDArray[np.int64]
@@ -62,8 +62,8 @@ def encode_split(run: Run, store: Store, device: torch.device) -> Gallery:
     Raises:
         ConfigError: the encoder has no usable checkpoint, or the store has no such split.
     """
-    encoder = run.folder.load_encoder(run.encoder).to(device)
     parts = resident_split(store.processed(run.config.recipe.preprocessing()), run.config.split, device)
+    encoder = load_encoder(run.folder, run.encoder, parts[0])
     encoded = []
     for clips, index in zip(parts, store.split(run.config.split), strict=True):
         if len(index):

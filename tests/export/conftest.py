@@ -9,17 +9,25 @@ from torch import Tensor, nn
 from crrl_fast import Recipe
 from crrl_fast.data.frame_format import FrameFormat
 from crrl_fast.data.layouts import get_layout
-from crrl_fast.models import ConcatEncoder, MotionEncoder
+from crrl_fast.models import ClipEncoder, ConcatEncoder, FeatureEncoder, MotionEncoder
 from crrl_fast.run import RunConfig, RunFolder
+from tests.runs import save_encoder
 
 STAGES = ("ser", "cml", "inf")
 # Clips and frames, other than those that a program is traced with.
 SIZES = [(1, 1), (1, 9), (5, 1), (6, 33)]
+FEATURES = [
+    {"feature": "both", "velocity_scale": 10.0},
+    {"whitening": 0.5},
+    {"feature": "both", "velocity_scale": 10.0, "whitening": 0.5},
+]
 
 
-def make_run(path: Path, stages: tuple[str, ...] = STAGES, layers: int = 2, hidden: int = 8) -> RunFolder:
-    """Return a run whose stages have random weights of twice the usual spread."""
-    recipe = Recipe(hidden_size=hidden, layers=layers, stream="motion")
+def make_run(
+    path: Path, stages: tuple[str, ...] = STAGES, layers: int = 2, hidden: int = 8, **fields: object
+) -> RunFolder:
+    """Return a run whose stages have random weights of twice the usual spread; ``fields`` are others of its recipe."""
+    recipe = Recipe(hidden_size=hidden, layers=layers, stream="motion", **fields)
     frames = FrameFormat(get_layout("kinect20"), 1, ({"step": "center"},))
     config = RunConfig(
         data="mine.safetensors",
@@ -37,11 +45,11 @@ def make_run(path: Path, stages: tuple[str, ...] = STAGES, layers: int = 2, hidd
     run = RunFolder.create(path, config)
     for number, stage in enumerate(stages):
         torch.manual_seed(number)
-        module = nn.ModuleDict({"encoder": MotionEncoder(frames.width, hidden, layers, 0.2)})
+        encoder = MotionEncoder(frames.width, hidden, layers, 0.2)
         with torch.no_grad():
-            for parameter in module.parameters():
+            for parameter in encoder.parameters():
                 parameter.mul_(2)
-        run.save_stage(stage, module)
+        save_encoder(run, stage, encoder)
     return run
 
 
@@ -63,10 +71,20 @@ def ragged(clips: int, frames: int, width: int = 60) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def expected_feature(encoder: MotionEncoder | ConcatEncoder, x: Tensor, lengths: Tensor) -> Tensor:
-    """Return the mean of nn.GRU's outputs over each clip by itself, cut to its valid frames."""
+def expected_feature(encoder: ClipEncoder, x: Tensor, lengths: Tensor) -> Tensor:
+    """Return the clip feature by nn.GRU on each clip by itself, cut to its valid frames."""
     if isinstance(encoder, ConcatEncoder):
         return torch.cat([expected_feature(part, x, lengths) for part in encoder.parts.values()], dim=1)
+    if isinstance(encoder, FeatureEncoder):
+        streams = [x]
+        if encoder.velocity_scale is not None:
+            streams.append(torch.zeros_like(x))
+            for clip, length in enumerate(lengths.tolist()):
+                streams[1][clip, : max(length - 1, 0)] = x[clip, :length].diff(dim=0) * encoder.velocity_scale
+        features = [expected_feature(encoder.encoder, frames, lengths) for frames in streams]
+        if encoder.whitening:
+            features = [(f - w.mean) @ w.matrix for f, w in zip(features, encoder.whitening, strict=True)]
+        return torch.cat(features, dim=1)
     own = encoder.gru
     stock = nn.GRU(own.input_size, own.hidden_size, own.num_layers, bidirectional=True, batch_first=True)
     stock.load_state_dict(own.state_dict())

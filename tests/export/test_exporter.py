@@ -32,10 +32,10 @@ def test_the_encoder_of_a_run_is_its_last_fusion_or_the_named_one(tmp_path):
 def test_a_file_that_computes_something_else_is_not_left_behind(run, monkeypatch):
     def write_other_weights(path, encoder, metadata):
         with torch.no_grad():
-            encoder.gru.weight_hh_l1[:8] += 0.1
+            encoder.encoder.gru.weight_hh_l1[:8] += 0.1
         original(path, encoder, metadata)
         with torch.no_grad():
-            encoder.gru.weight_hh_l1[:8] -= 0.1
+            encoder.encoder.gru.weight_hh_l1[:8] -= 0.1
 
     (good,) = export_encoder(run, formats=["safetensors"])
     before = good.path.read_bytes()

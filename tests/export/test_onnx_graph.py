@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from crrl_fast.export import export_encoder
-from tests.export.conftest import SIZES, expected_feature, make_run, ragged
+from tests.export.conftest import FEATURES, SIZES, expected_feature, make_run, ragged
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
@@ -36,6 +36,30 @@ def test_a_concatenation_is_one_model(run):
     for size in SIZES:
         x, lengths = ragged(*size)
         torch.testing.assert_close(run_session(session, x, lengths), expected_feature(encoder, x, lengths))
+
+
+@pytest.mark.parametrize("encoder", ["inf", "concat"])
+@pytest.mark.parametrize("fields", FEATURES)
+def test_velocity_and_whitening_are_part_of_the_model(tmp_path, fields, encoder):
+    run = make_run(tmp_path / "run", **fields)
+    session, loaded = session_of(run, encoder), run.load_encoder(encoder).eval()
+    for size in SIZES:
+        x, lengths = ragged(*size)
+        feature = run_session(session, x, lengths)
+        assert feature.shape == (size[0], loaded.feature_size)
+        torch.testing.assert_close(feature, expected_feature(loaded, x, lengths), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(feature, loaded(x, lengths).feature, rtol=1e-4, atol=1e-5)
+    x = torch.randn(3, 5, 60)
+    feature = run_session(session, x, torch.tensor([-2, 9, 5]))
+    torch.testing.assert_close(feature, run_session(session, x, torch.tensor([0, 5, 5])))
+
+
+def test_the_weights_are_stored_once_for_both_streams(tmp_path):
+    sizes = []
+    for number, fields in enumerate(({}, FEATURES[0])):
+        (file,) = export_encoder(make_run(tmp_path / f"run{number}", hidden=32, **fields), formats=["onnx"])
+        sizes.append(file.path.stat().st_size)
+    assert sizes[1] < 1.1 * sizes[0]
 
 
 def test_lengths_are_clamped(run):

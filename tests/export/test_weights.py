@@ -6,8 +6,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
-from crrl_fast.export import export_encoder
-from tests.export.conftest import expected_feature, make_run, ragged
+from crrl_fast.errors import CrrlError
+from crrl_fast.export import export_encoder, exporter
+from crrl_fast.export.weights import read_weights
+from tests.export.conftest import FEATURES, expected_feature, make_run, ragged
 
 
 @pytest.mark.parametrize("layers", [1, 3])
@@ -24,6 +26,66 @@ def test_a_plain_gru_loads_the_file(tmp_path, layers):
     torch.testing.assert_close(gru(x)[0].mean(dim=1), encoder(x, lengths).feature)
 
 
+@pytest.mark.parametrize("fields", FEATURES)
+def test_the_whitening_lies_beside_the_gru(tmp_path, fields):
+    run = make_run(tmp_path / "run", **fields)
+    (file,) = export_encoder(run, formats=["safetensors"])
+    state, encoder = load_file(file.path), run.load_encoder("inf").eval()
+    whitening = {name: tensor for name, tensor in state.items() if name.startswith("whitening.")}
+    gru = nn.GRU(60, 8, 2, bidirectional=True, batch_first=True)
+    gru.load_state_dict({name: tensor for name, tensor in state.items() if name not in whitening})
+    assert whitening.keys() == encoder.whitening.state_dict(prefix="whitening.").keys()
+
+    # As a reader of README does it: one clip, its velocity, and then the whitening of each.
+    clip, _ = ragged(1, 9)
+    streams = [clip]
+    if "feature" in fields:
+        streams.append(10 * torch.cat([clip.diff(dim=1), torch.zeros(1, 1, 60)], dim=1))
+    features = [gru(frames)[0].mean(dim=1) for frames in streams]
+    if "whitening" in fields:
+        features = [(f - state[f"whitening.{i}.mean"]) @ state[f"whitening.{i}.matrix"] for i, f in enumerate(features)]
+    want = encoder(clip, torch.tensor([9])).feature
+    torch.testing.assert_close(torch.cat(features, dim=1), want, rtol=1e-4, atol=1e-5)
+
+    x, _ = ragged(6, 33)
+    lengths = torch.tensor([33, 1, 2, 20, 32, 7])
+    x = torch.where((torch.arange(33) < lengths[:, None])[:, :, None], x.nan_to_num(1, 1, 1), torch.nan)
+    with torch.no_grad():
+        read = read_weights(file.path)(x, lengths)
+    torch.testing.assert_close(read, expected_feature(encoder, x, lengths), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "version", "words"),
+    [
+        ({}, 1, ["mean over the valid frames"]),
+        (FEATURES[0], 2, ["velocity", "times 10"]),
+        (FEATURES[1], 2, ["minus whitening.i.mean, times whitening.i.matrix"]),
+        (FEATURES[2], 2, ["velocity", "each stream by its own i", "whitening.i.matrix"]),
+    ],
+)
+def test_a_file_that_old_readers_would_misread_has_another_version(tmp_path, fields, version, words):
+    run = make_run(tmp_path / "run", **fields)
+    (file,) = export_encoder(run, formats=["safetensors"])
+    with safe_open(file.path, framework="pt") as opened:
+        metadata = {key: json.loads(text) for key, text in opened.metadata().items()}
+    assert metadata["format_version"] == version
+    assert metadata["streams"] == (2 if "feature" in fields else 1)
+    assert metadata["velocity_scale"] == fields.get("velocity_scale")
+    assert metadata["whitening"] == ("whitening" in fields)
+    assert metadata["feature_size"] == 16 * metadata["streams"]
+    assert all(part in metadata["feature"] for part in words)
+
+
+@pytest.mark.parametrize("wrong", [{"velocity_scale": 9.0}, {"velocity_scale": 0.0}, {"whitening": False}])
+def test_a_file_that_gives_another_feature_is_refused(tmp_path, monkeypatch, wrong):
+    run = make_run(tmp_path / "run", **FEATURES[-1])
+    write = exporter.write_weights
+    monkeypatch.setattr(exporter, "write_weights", lambda path, part, says: write(path, part, {**says, **wrong}))
+    with pytest.raises(CrrlError, match="not written, because its features differ"):
+        export_encoder(run, formats=["safetensors"])
+
+
 def test_the_file_says_what_it_is(run):
     (file,) = export_encoder(run, encoder="cml", formats=["safetensors"])
     with safe_open(file.path, framework="pt") as opened:
@@ -38,10 +100,12 @@ def test_the_file_says_what_it_is(run):
     assert "mean over the valid frames" in metadata["feature"]
 
 
-def test_a_concatenation_is_a_file_for_each_part(run, tmp_path):
+@pytest.mark.parametrize("fields", [{}, FEATURES[-1]])
+def test_a_concatenation_is_a_file_for_each_part(tmp_path, fields):
+    run = make_run(tmp_path / "run", **fields)
     files = export_encoder(run, tmp_path / "out", encoder="concat", formats=["safetensors"])
     assert [file.path.name for file in files] == ["ser.safetensors", "cml.safetensors"]
     for file in files:
         stored = load_file(file.path)
-        for name, weight in run.load_encoder(file.path.stem).gru.state_dict().items():
-            assert torch.equal(stored[name], weight)
+        for name, weight in run.load_encoder(file.path.stem).state_dict().items():
+            assert torch.equal(stored[name.removeprefix("encoder.").removeprefix("gru.")], weight)

@@ -171,7 +171,7 @@ def _write_run(folder: Path) -> Path:
     from tests.embedding.runs import make_run
 
     require_report_packages()
-    run = make_run(folder / "run", _store(), stages=("ser",), hidden_size=2)
+    run = make_run(folder / "run", _store(), stages=("ser",), hidden_size=2, feature="both", whitening=0.5)
     (run.path / "metrics.jsonl").write_text(
         "".join(
             json.dumps({"stage": "ser", "epoch": epoch, "loss": 1 / epoch, "lr": 0.1}) + "\n" for epoch in range(1, 5)
@@ -220,7 +220,7 @@ def _write_labels(folder: Path) -> Path:
 
 def _write_interrupted(stage: str, folder: Path) -> Path:
     """Leave a run within the last epoch of ``stage``, with one checkpoint."""
-    sizes = {"epochs": 2, "batch_size": 2, "hidden_size": 2, "queue_size": 3, "lr": 0.1, "keep": 1}
+    sizes = {"epochs": 2, "batch_size": 2, "hidden_size": 2, "queue_size": 3, "lr": 0.1, "keep": 1, "whitening": 0.5}
     path = folder / "run"
     with pytest.MonkeyPatch.context() as patch:
         interrupted(patch, _store(), path, 3 if stage == "cml" else 7, stages=("cml", "inf"), **sizes)

@@ -126,6 +126,41 @@ def test_weights(run_folder, change, message):
         RunFolder.open(run_folder).load_encoder("ser")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("whitening.1.matrix"), "1.matrix' is missing"),
+        (lambda state: state.update({"whitening.2.mean": torch.zeros(16)}), "2.mean' is unknown"),
+        (lambda state: state["whitening.0.mean"].fill_(float("nan")), "whitening.0.mean has values that are not"),
+        (
+            lambda state: state["whitening.1.matrix"][3].fill_(float("inf")),
+            "whitening.1.matrix has values that are not",
+        ),
+        (
+            lambda state: state.update({"whitening.0.matrix": torch.zeros(16, 15)}),
+            r"\(16, 15\), expected F32 \(16, 16\)",
+        ),
+        (lambda state: state.update({"whitening.0.mean": torch.zeros(16).half()}), "whitening.0.mean is F16"),
+        (lambda state: [state.pop(name) for name in list(state) if name.startswith("whitening.")], "is missing"),
+    ],
+)
+def test_whitening(refused, tmp_path, change, message):
+    store = Store.from_arrays(random_walks(4), layout="kinect20", labels=[0, 1, 0, 1])
+    store.save(tmp_path / "store.safetensors")
+    run = make_run(
+        tmp_path / "run", store, tmp_path / "store.safetensors", stages=("ser",), feature="both", whitening=0.5
+    )
+    path = run.stage_file("ser")
+    run.load_encoder("ser")
+    state = load_file(path)
+    change(state)
+    save_file(state, path)
+    with pytest.raises(ConfigError, match=rf"ser\.safetensors: not a usable checkpoint .*{message}") as error:
+        run.load_encoder("ser")
+    assert "\n" not in str(error.value)
+    assert "not a usable checkpoint" in refused("run", run.path)
+
+
 # ---- Run folders ----
 
 
@@ -148,6 +183,10 @@ def configured(**values):
         configured(recipe__layers=10**9),
         configured(recipe__hidden_size=1 << 16, recipe__layers=64),
         configured(recipe__lr=10**400),
+        configured(recipe__whitening="much"),
+        configured(recipe__feature="all"),
+        configured(recipe__whitening=0.5),  # its file holds none
+        configured(recipe__whitening=0.5, recipe__feature="both", recipe__hidden_size=1 << 20),
         configured(recipe="paper"),
         configured(frames__bodies=10**12),
         configured(frames__bodies=0),
