@@ -6,9 +6,10 @@
 Each `[[trial]]` of TRIALS.toml has a `name`, and may have `preprocess` (as `crrl-fast prepare --preprocess` takes it),
 `stages` (a list; an empty one scores a random encoder) and recipe fields in `[trial.set]`. It trains on the clips of
 the other subjects. It is scored by the linear probe and the nearest neighbour twice: on the held-out subjects
-(`subject`), and, where there are several cameras, on those of one camera where the probe has also seen the others
-(`camera`, the mean over cameras), which is nearer to a test by camera. The clips of the test part are in neither. Every
-trial that has run is one line of the record, and is not run again.
+(`subject`); and, where there are several cameras, on what one of them has seen of the held-out subjects, where the
+probe knows what the others have seen, of all subjects (`camera`, the mean over cameras), which is nearer to a test by
+camera. The clips of the test part are in neither. Every trial that has run is one line of the record, and is not run
+again.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ from crrl_fast.training.request import PretrainRequest
 from crrl_fast.versions import software_versions
 
 SUBJECT, CAMERA = "subject", "camera"
-_FITTED = 0
-_RANDOM = Recipe(steps=1)
+# Added to the camera of a clip that is held out; there are fewer cameras.
+_HELD_OUT = 1000
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,8 @@ def read(record: Path) -> list[dict[str, Any]]:
 def folded(raw: Store, held_out: tuple[int, ...]) -> Store:
     """Return ``raw`` with the splits of a sweep: ``subject``, and one for each camera of the training clips.
 
-    The field ``fold`` is 0 for clips that are trained on, and the camera for those held out; the test clips have none.
+    The field ``fold`` is the camera of clips that are trained on, and that and 1,000 of those held out; the test clips
+    have none.
 
     Raises:
         DataError: the training clips have no subjects, or none of those held out.
@@ -135,13 +137,14 @@ def folded(raw: Store, held_out: tuple[int, ...]) -> Store:
             f"{raw.info.dataset}: of its subjects {known}, {held_out} leave nothing to train on or to score"
         )
     fold = torch.full_like(raw.subject, UNKNOWN)
-    fold[train] = torch.where(is_held, raw.camera[train].clamp(min=1), _FITTED)
-    cameras = tuple(fold[train][is_held].unique().tolist())
-    splits = {SUBJECT: Split("fold", (_FITTED,), cameras)}
-    if len(cameras) > 1:
-        for camera in cameras:
-            others = tuple(other for other in cameras if other != camera)
-            splits[f"{CAMERA}-{camera}"] = Split("fold", (_FITTED, *others), (camera,))
+    camera = raw.camera[train].clamp(min=0)
+    fold[train] = camera + _HELD_OUT * is_held
+    fitted, held = (tuple(camera[part].unique().tolist()) for part in (~is_held, is_held))
+    splits = {SUBJECT: Split("fold", fitted, tuple(one + _HELD_OUT for one in held))}
+    if len(held) > 1:
+        for one in held:
+            seen = [other for other in fitted if other != one] + [other + _HELD_OUT for other in held if other != one]
+            splits[f"{CAMERA}-{one}"] = Split("fold", tuple(seen), (one + _HELD_OUT,))
     return replace(raw, fold=fold, info=replace(raw.info, splits=splits))
 
 
@@ -151,7 +154,7 @@ def run(trial: Trial, seed: int, held_out: tuple[int, ...], raw: Store, folder: 
     request = PretrainRequest.resolve(
         store,
         split=SUBJECT,
-        recipe=trial.recipe if trial.stages else _RANDOM,
+        recipe=trial.recipe if trial.stages else trial.recipe.with_overrides({"steps": 1}),
         stages=trial.stages or ("ser",),
         out=folder,
         seed=seed,

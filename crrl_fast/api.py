@@ -44,7 +44,7 @@ def pretrain(
             named by its path, which copies nothing.
         split: split to train on; by default the store's first, or all clips where it defines none.
         recipe: ``paper`` (the default), ``fast``, or a recipe.
-        fusion: ``distill`` (the default), ``joint`` or ``concat``.
+        fusion: ``distill``, ``joint`` or ``concat``; by default the recipe's.
         stages: to train instead of those of a fusion: of ``ser``, ``cml``, ``inf`` and ``joint``, in order.
         out: the run folder, new or empty; by default a new ``runs/DATA-RECIPE-TIME``.
         seed: of weights, dropout and shuffling; by default 0.

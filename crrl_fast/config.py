@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 from crrl_fast.data.preprocess import ALIGNMENTS, STREAMS, Downsample, Step
 from crrl_fast.errors import ConfigError, shortened, shown
 from crrl_fast.files import MALFORMED, read_toml
+from crrl_fast.fusion import DEFAULT_FUSION, get_fusion
 from crrl_fast.reference.info_nce import LARGEST_DIM
 from crrl_fast.views import PRESETS
 
@@ -32,6 +33,7 @@ class Recipe:
     """Hyperparameters; the defaults are those of the CRRL authors' release, but for ``clip_grad_norm``, which is ours.
 
     Attributes:
+        fusion: ``distill``, ``joint`` or ``concat``; its stages train where neither a fusion nor stages are asked for.
         epochs: epochs a stage.
         batch_size: clips a step; the last batch of an epoch may be smaller.
         length_buckets: 0 draws batches uniformly. K draws K batches at a time, sorts their clips by length and cuts
@@ -92,6 +94,7 @@ class Recipe:
             do; see ``docs/determinism.md``.
     """
 
+    fusion: str = DEFAULT_FUSION
     epochs: int = 60
     batch_size: int = 32
     length_buckets: int = 0
@@ -142,6 +145,7 @@ class Recipe:
         """
         for name, kind in _FIELD_TYPES.items():
             _check_type(name, getattr(self, name), kind)
+        get_fusion(self.fusion)
         for name in ("epochs", "batch_size", "max_frames", "hidden_size", "layers"):
             self._require(name, getattr(self, name) >= 1, "at least 1")
         for name in ("hidden_size", "decoder_size"):

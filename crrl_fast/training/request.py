@@ -15,7 +15,7 @@ from crrl_fast.config import Recipe
 from crrl_fast.data.store import Store
 from crrl_fast.device import resolve_device
 from crrl_fast.errors import ConfigError
-from crrl_fast.fusion import DEFAULT_FUSION, get_fusion
+from crrl_fast.fusion import get_fusion
 from crrl_fast.recipes import RECIPES, get_recipe
 from crrl_fast.reference.info_nce import LARGEST_DIM
 from crrl_fast.run import CONFIG_FILE, RunConfig, RunFolder
@@ -124,7 +124,7 @@ class PretrainRequest:
             split: split to train on; by default the store's first.
             recipe: a recipe or the name of one; by default ``paper``.
             overrides: fields of the recipe to replace, see ``Recipe.with_overrides``.
-            fusion: ``distill``, ``joint`` or ``concat``; by default ``distill`` where no stages are named.
+            fusion: ``distill``, ``joint`` or ``concat``; by default the recipe's, where no stages are named.
             stages: to train instead of those of a fusion.
             out: the run folder; by default a new ``runs/DATA-RECIPE-TIME``.
             seed: of weights, dropout and shuffling; by default 0.
@@ -147,16 +147,17 @@ class PretrainRequest:
         data = data if data is not None or begun is None else begun.data
         if data is None:
             raise ConfigError("which data? Name a data set or the path of a store with --data")
+        recipe_name, base = _chosen_recipe(recipe, begun)
+        resolved = base.with_overrides(overrides or {})
         if begun is not None and fusion is None and stages is None:
             fusion, stages = begun.fusion, begun.stages
         else:
-            fusion, stages = _chosen_stages(fusion, stages)
-        recipe_name, base = _chosen_recipe(recipe, begun)
+            fusion, stages = _chosen_stages(fusion, stages, resolved)
         return cls(
             data=data if isinstance(data, Store) else str(data),
             split=begun.split if split is None and begun is not None else split,
             recipe_name=recipe_name,
-            recipe=base.with_overrides(overrides or {}),
+            recipe=resolved,
             stages=tuple(stages),
             out=_chosen_folder(data, recipe_name, out, resume),
             seed=_first(seed, begun.seed if begun else 0),
@@ -175,11 +176,13 @@ def _first(asked: Value | None, otherwise: Value) -> Value:
     return otherwise if asked is None else asked
 
 
-def _chosen_stages(fusion: str | None, stages: Sequence[str] | None) -> tuple[str | None, Sequence[str]]:
+def _chosen_stages(
+    fusion: str | None, stages: Sequence[str] | None, recipe: Recipe
+) -> tuple[str | None, Sequence[str]]:
     if fusion is not None and stages is not None:
         raise ConfigError(f"fusion {fusion!r} chooses the stages itself: give either a fusion or stages")
     if stages is None:
-        fusion = fusion or DEFAULT_FUSION
+        fusion = fusion or recipe.fusion
         return fusion, get_fusion(fusion).stages
     return None, (stages,) if isinstance(stages, str) else stages  # one name is no sequence of letters
 
