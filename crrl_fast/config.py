@@ -220,6 +220,8 @@ class Recipe:
             if name not in _FIELD_TYPES:
                 raise ConfigError(f"unknown recipe field {shown(name)}: choose from {', '.join(_FIELD_TYPES)}")
         values = {name: _convert(name, value, _FIELD_TYPES[name]) for name, value in overrides.items()}
+        if "epochs" in values:  # whoever asks for epochs wants them, also of a recipe that counts steps
+            values.setdefault("steps", 0)
         return dataclasses.replace(self, **values)
 
 

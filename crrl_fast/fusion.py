@@ -21,11 +21,12 @@ class Fusion:
 
 
 DEFAULT_FUSION = "distill"
-# Distillation is what the paper proposes; the others are what it is compared with.
+# Distillation is what the paper proposes; it is compared with the next two, and with no fusion at all.
 FUSIONS = {
     "distill": Fusion(stages=("cml", "inf"), encoder="inf"),
     "joint": Fusion(stages=("joint",), encoder="joint"),
     "concat": Fusion(stages=("ser", "cml"), encoder="concat"),
+    "contrast": Fusion(stages=("cml",), encoder="cml"),
 }
 
 

@@ -26,8 +26,19 @@ def test_preprocessing_cuts_then_turns_then_takes_the_stream():
     assert Recipe(align="none").preprocessing() == (Downsample(60),)
 
 
-def test_fast_differs_from_paper_in_how_it_computes_alone():
-    assert get_recipe("fast") == dataclasses.replace(get_recipe("paper"), precision="bf16", length_buckets=8)
+def test_fast_has_the_encoder_of_paper_and_counts_steps():
+    fast, paper = get_recipe("fast"), get_recipe("paper")
+    for name in ("hidden_size", "layers", "dropout", "batch_size", "max_frames", "clip_grad_norm"):
+        assert getattr(fast, name) == getattr(paper, name), name
+    assert fast.steps > 0
+    assert fast.epochs_on(300) > fast.epochs_on(1020)
+
+
+def test_whoever_asks_for_epochs_gets_them_of_a_recipe_that_counts_steps():
+    fast = get_recipe("fast")
+    assert fast.with_overrides({"epochs": "3"}).epochs_on(1020) == 3
+    assert fast.with_overrides({"epochs": 3, "steps": 64}).epochs_on(1020) == 2
+    assert fast.with_overrides({"lr": 0.1}).steps == fast.steps
 
 
 def test_recipes_are_frozen():

@@ -16,6 +16,18 @@ def test_a_fusion_chooses_the_stages(fusion, stages):
     assert (request.stages, request.fusion) == (stages, fusion or "distill")
 
 
+def test_a_recipe_says_which_fusion_unless_another_or_stages_are_asked_for():
+    concat = Recipe(fusion="concat")
+    request = PretrainRequest.resolve("demo", recipe=concat)
+    assert (request.stages, request.fusion) == (("ser", "cml"), "concat")
+    request = PretrainRequest.resolve("demo", overrides={"fusion": "joint"})
+    assert (request.stages, request.fusion) == (("joint",), "joint")
+    assert PretrainRequest.resolve("demo", recipe=concat, fusion="distill").stages == ("cml", "inf")
+    assert PretrainRequest.resolve("demo", recipe=concat, stages="ser").fusion is None
+    request = PretrainRequest.resolve("demo", recipe="fast")
+    assert request.fusion == RECIPES["fast"].fusion
+
+
 @pytest.mark.parametrize("stages", ["joint", ["joint"], ("joint",)])
 def test_stages_that_are_named_belong_to_no_fusion(stages):
     request = PretrainRequest.resolve("demo", stages=stages)
@@ -46,8 +58,9 @@ def test_run_folders_of_one_second_are_numbered(tmp_path, monkeypatch, tiny_stor
     ("asked", "message"),
     [
         ({"fusion": "joint", "stages": ("joint",)}, "give either a fusion or stages"),
-        ({"fusion": "early"}, "unknown fusion 'early': choose one of distill, joint, concat"),
+        ({"fusion": "early"}, "unknown fusion 'early': choose one of distill, joint, concat, contrast"),
         ({"stages": "ser,cml"}, "unknown stage 'ser,cml'"),
+        ({"overrides": {"fusion": "early"}}, "unknown fusion 'early'"),
         ({"recipe": "quick"}, "unknown recipe 'quick'"),
         ({"overrides": {"epoch": 3}}, "unknown recipe field 'epoch'"),
         ({"device": "tpu"}, "unknown device 'tpu'"),
