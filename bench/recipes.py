@@ -61,7 +61,7 @@ def main(
     record: Annotated[Path, typer.Option(help="One line a run; lines are added.")] = Path("recipes.jsonl"),
     recipes: Annotated[str, typer.Option(help="Comma-separated.")] = "paper,fast",
     sets: Annotated[str, typer.Option(help="Comma-separated.")] = "ucla,demo",
-    seeds: Annotated[str, typer.Option(help="Comma-separated.")] = "0,1,2,3,4",
+    seeds: Annotated[str, typer.Option(help="Of whole sets; empty for none.")] = "0,1,2,3,4",
     cut: Annotated[int, typer.Option(help="Training clips of the small sets.")] = 300,
     draws: Annotated[int, typer.Option(help="Small sets of each set.")] = 3,
     markdown_file: Annotated[Path | None, typer.Option("--markdown")] = None,
@@ -71,7 +71,7 @@ def main(
     stores = {name: catalog.prepare(name, source if name == "ucla" else None) for name in sets.split(",")}
     done = [row["key"] for row in read(record)]
     with tempfile.TemporaryDirectory() as folder:
-        for job in jobs(list(stores), [int(text) for text in seeds.split(",")], cut, draws, recipes.split(",")):
+        for job in jobs(list(stores), [int(text) for text in seeds.split(",") if text], cut, draws, recipes.split(",")):
             if job.key() in done:
                 continue
             row = run(job, stores[job.dataset], Path(folder, str(len(done))))
