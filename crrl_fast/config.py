@@ -25,7 +25,7 @@ QUEUE_STARTS = ("random", "empty")
 DECODED = ("ends", "mean")
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("milestones", "cosine")
-FEATURES = ("coords", "both")
+FEATURES = ("coords", "both", "all")
 
 
 @dataclass(frozen=True)
@@ -83,8 +83,9 @@ class Recipe:
             ``mean`` decodes the clip from its feature, and counts that twice.
         velocity_weight: the decoder also predicts the velocity times this weight; 0 leaves that out. It needs
             ``decoder_size``.
-        feature: the clip feature that is evaluated, embedded and exported: that of ``coords``, or ``both``, that of the
-            coordinates and after it that of the velocity (times ``velocity_scale``), by the same encoder.
+        feature: the clip feature that is evaluated, embedded and exported: that of ``coords``; ``both``, that of the
+            coordinates and after it that of the velocity (times ``velocity_scale``), by the same encoder; or ``all``,
+            with that of the bones, from each joint to its parent, after them.
         whitening: of that feature, per stream, after training: along a principal axis on which the training clips'
             features vary by v they are divided by v to the power of half of this; 0 leaves them as they are.
         precision: ``fp32``, or ``bf16`` for autocast matrix products.

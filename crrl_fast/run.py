@@ -259,12 +259,12 @@ class RunFolder:
 
         if name == RANDOM_ENCODER:
             with seeded_weights(self.config.seed, RANDOM_ENCODER):
-                return with_feature(build_checked(self.path, build), recipe)
+                return with_feature(build_checked(self.path, build), recipe, self.config.frames)
         path = self.stage_file(name)
         if not path.is_file():
             raise ConfigError(f"{self.path}: stage {name!r} has no checkpoint here; {self._finished()}")
         try:
-            encoder = with_feature(load_weights(path, build, "encoder."), recipe)
+            encoder = with_feature(load_weights(path, build, "encoder."), recipe, self.config.frames)
             if isinstance(encoder, FeatureEncoder) and encoder.whitening:
                 encoder.whitening = load_weights(path, lambda: encoder.whitening, _WHITENING)
             return encoder
@@ -298,12 +298,21 @@ def align_of_before(preprocessing: Sequence[dict[str, Any]]) -> str:
     return "rotate" if is_rotated else "none"
 
 
-def with_feature(encoder: MotionEncoder, recipe: Recipe) -> MotionEncoder | FeatureEncoder:
-    """Return what gives the clip feature that ``recipe`` asks for by ``encoder``, with a whitening yet to be fitted."""
+def with_feature(encoder: MotionEncoder, recipe: Recipe, frames: FrameFormat) -> MotionEncoder | FeatureEncoder:
+    """Return what gives the clip feature that ``recipe`` asks for by ``encoder``, with a whitening yet to be fitted.
+
+    Args:
+        encoder: of clips in the format ``frames``.
+        recipe: says which feature.
+        frames: says which joints the bones lie between.
+    """
     if recipe.feature == "coords" and recipe.whitening == 0:
         return encoder
     return FeatureEncoder(
-        encoder, recipe.velocity_scale if recipe.feature == "both" else None, whitens=recipe.whitening > 0
+        encoder,
+        None if recipe.feature == "coords" else recipe.velocity_scale,
+        parents=frames.parents() if recipe.feature == "all" else None,
+        whitens=recipe.whitening > 0,
     )
 
 

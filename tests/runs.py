@@ -28,7 +28,7 @@ def untrained_run(
 
 def save_encoder(run: RunFolder, stage: str, encoder: MotionEncoder) -> None:
     """Save a stage's encoder; where the recipe whitens, by features drawn from torch's default generator."""
-    fitted = with_feature(encoder, run.config.recipe)
+    fitted = with_feature(encoder, run.config.recipe, run.config.frames)
     if isinstance(fitted, FeatureEncoder) and fitted.whitening:
         fitted.fit_whitening(torch.rand(50, fitted.feature_size).square() * 0.3, run.config.recipe.whitening)
     run.save_stage(stage, nn.ModuleDict({"encoder": encoder}), fitted)

@@ -38,6 +38,14 @@ class FrameFormat:
         """Numbers D = M * V * 3 a frame."""
         return self.bodies * self.layout.num_joints * 3
 
+    def parents(self) -> list[int]:
+        """Return for each of a frame's D numbers that of its joint's parent in the same body; a root is its own."""
+        parent = list(range(self.layout.num_joints))
+        for child, above in self.layout.bones:
+            parent[child] = above
+        joints = [body * len(parent) + above for body in range(self.bodies) for above in parent]
+        return [3 * joint + axis for joint in joints for axis in range(3)]
+
     @classmethod
     def of(cls, info: StoreInfo) -> FrameFormat:
         """Return the format of a store's frames."""

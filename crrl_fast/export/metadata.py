@@ -34,7 +34,7 @@ def describe(run: RunFolder, name: str, encoder: ClipEncoder) -> dict[str, Any]:
     parts = parts_of(name, encoder)
     part = next(iter(parts.values()))  # all have the recipe's sizes and feature
     gru = part.encoder.gru
-    is_plain = part.velocity_scale is None and not part.whitening
+    is_plain = part.streams == 1 and not part.whitening
     return {
         "format_version": 1 if is_plain else 2,  # 1 was read as the mean of the GRU's outputs, whatever `feature` says
         "encoder": name,
@@ -48,6 +48,7 @@ def describe(run: RunFolder, name: str, encoder: ClipEncoder) -> dict[str, Any]:
         "feature": _feature_in_words(part),
         "streams": part.streams,
         "velocity_scale": part.velocity_scale,
+        "parents": None if part.parents is None else part.parents.tolist(),
         "whitening": bool(part.whitening),
         **config.frames.record(),
         "joints": list(config.frames.layout.joints),
@@ -66,13 +67,17 @@ def describe(run: RunFolder, name: str, encoder: ClipEncoder) -> dict[str, Any]:
 
 def _feature_in_words(part: FeatureEncoder) -> str:
     words = f"(B, C) float32: {_MEAN}"
+    share = f"C / {part.streams}"
+    if part.streams > 1:
+        words += f"; {share} numbers of the frames themselves, and after them, by the same GRU,"
     if part.velocity_scale is not None:
         words += (
-            "; C / 2 numbers of the frames themselves, and after them C / 2, by the same GRU, of their velocity x[t + "
-            f"1] - x[t], 0 at a clip's last valid frame, times {part.velocity_scale:g}"
+            f" {share} of their velocity x[t + 1] - x[t], 0 at a clip's last valid frame, times {part.velocity_scale:g}"
         )
+    if part.parents is not None:
+        words += f", and {share} of their bones x[:, :, d] - x[:, :, parents[d]]"
     if part.whitening:
-        each = ", each stream by its own i, 0 or 1," if part.streams > 1 else ", i = 0,"
+        each = f", each stream by its own i from 0 to {part.streams - 1}," if part.streams > 1 else ", i = 0,"
         words += f"; then{each} minus whitening.i.mean, times whitening.i.matrix from the right, also of 0 frames"
     return words
 

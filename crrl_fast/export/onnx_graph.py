@@ -75,7 +75,12 @@ def build_model(encoder: ClipEncoder, metadata: Mapping[str, Any]) -> onnx.Model
     features = []
     for part in parts_of("", encoder).values():
         gru = _Gru(graph, part.encoder.gru)
-        streams = [x] if part.velocity_scale is None else [x, _add_velocity(graph, x, moving, part.velocity_scale)]
+        streams = [x]
+        if part.velocity_scale is not None:
+            streams.append(_add_velocity(graph, x, moving, part.velocity_scale))
+        if part.parents is not None:
+            parents = graph.constant(part.parents.cpu().numpy())
+            streams.append(graph.add("Sub", x, graph.add("Gather", x, parents, axis=2)))
         for stream, frames in enumerate(streams):
             outputs = graph.add("Where", valid, gru.add(frames, steps), padding)
             mean = graph.add("Div", graph.add("ReduceSum", outputs, graph.constant([0]), keepdims=0), divisor)

@@ -91,10 +91,13 @@ class PlainFeature(nn.Module):
         part: the encoder, which is copied.
     """
 
+    parents: Tensor | None
+
     def __init__(self, part: FeatureEncoder) -> None:
         super().__init__()
         self.gru = PlainEncoder(part.encoder.gru)
         self.velocity_scale = part.velocity_scale
+        self.register_buffer("parents", part.parents)
         self.whitening = copy.deepcopy(part.whitening)
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Tensor:
@@ -102,6 +105,8 @@ class PlainFeature(nn.Module):
         features = [self.gru(frames, lengths)]
         if self.velocity_scale is not None:
             features.append(self.gru(_velocity(frames, lengths) * self.velocity_scale, lengths))
+        if self.parents is not None:
+            features.append(self.gru(frames - frames[:, :, self.parents], lengths))
         if self.whitening:
             parts = zip(self.whitening, features, strict=True)
             features = [(part - whitening.mean) @ whitening.matrix for whitening, part in parts]
@@ -132,7 +137,7 @@ class PlainConcat(nn.Module):
 
 def _plain(part: FeatureEncoder) -> PlainEncoder | PlainFeature:
     """Return a part in plain PyTorch; one of coordinates alone, without whitening, keeps the names of ``nn.GRU``."""
-    return PlainFeature(part) if part.whitening or part.velocity_scale is not None else PlainEncoder(part.encoder.gru)
+    return PlainFeature(part) if part.whitening or part.streams > 1 else PlainEncoder(part.encoder.gru)
 
 
 def trace(encoder: ClipEncoder, width: int) -> torch.export.ExportedProgram:

@@ -49,6 +49,8 @@ def read_weights(path: Path) -> Callable[[Tensor, Tensor], Tensor]:
             velocity = frames.diff(dim=1, append=frames[:, -1:])
             velocity[torch.arange(len(frames)), lengths - 1] = 0
             features.append(mean_output(velocity * says["velocity_scale"], lengths))
+        if says["parents"] is not None:
+            features.append(mean_output(frames - frames[:, :, says["parents"]], lengths))
         if says["whitening"]:
             features = [
                 (values - tensors[f"{WHITENING}{stream}.mean"]) @ tensors[f"{WHITENING}{stream}.matrix"]

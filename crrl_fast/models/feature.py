@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -11,30 +13,46 @@ from crrl_fast.ops import motion_diff
 
 
 class FeatureEncoder(nn.Module):
-    """Encodes coordinates, or coordinates and velocity, with one encoder, and whitens what it finds of each of them.
+    """Encodes coordinates, velocity and bones with one encoder, and whitens what it finds of each of them.
 
     Args:
-        encoder: of either.
-        velocity_scale: factor on the velocity before it is encoded; None encodes coordinates alone.
+        encoder: of them all.
+        velocity_scale: factor on the velocity before it is encoded; None leaves velocity out.
+        parents: of each of the D numbers of a frame that of the joint's parent, or itself where it has none, which are
+            subtracted to give the bones; None leaves bones out.
         whitens: whether features pass a ``Whitening``, which leaves them as they are before it is fitted.
 
     Attributes:
-        whitening: that of coordinates, and with velocity that of velocity after it; empty where there is none.
+        streams: how many there are of coordinates, velocity and bones; their features stand in this order.
+        whitening: that of each; empty where there is none.
     """
 
-    def __init__(self, encoder: MotionEncoder, velocity_scale: float | None, *, whitens: bool) -> None:
+    parents: Tensor | None
+
+    def __init__(
+        self,
+        encoder: MotionEncoder,
+        velocity_scale: float | None,
+        *,
+        parents: Sequence[int] | None = None,
+        whitens: bool,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.velocity_scale = velocity_scale
-        self.streams = 1 if velocity_scale is None else 2
+        self.register_buffer("parents", None if parents is None else torch.tensor(parents), persistent=False)
+        self.streams = 1 + (velocity_scale is not None) + (parents is not None)
         self.feature_size = self.streams * encoder.feature_size
         self.whitening = nn.ModuleList(Whitening(encoder.feature_size) for _ in range(self.streams * whitens))
 
     def forward(self, frames: Tensor, lengths: Tensor) -> Encoding:
         """Encode the coordinates ``frames`` (B, T, D), of which ``lengths`` (B) int64 are valid."""
+        streams = [frames]
         if self.velocity_scale is not None:
-            frames = torch.cat([frames, motion_diff(frames, lengths) * self.velocity_scale])
-        encoding = self.encoder(frames, lengths.repeat(self.streams))
+            streams.append(motion_diff(frames, lengths) * self.velocity_scale)
+        if self.parents is not None:
+            streams.append(frames - frames[:, :, self.parents])
+        encoding = self.encoder(torch.cat(streams), lengths.repeat(self.streams))
         feature, first, last = (torch.cat(part.chunk(self.streams), dim=1) for part in encoding)
         return Encoding(self.whitened(feature), first, last)
 

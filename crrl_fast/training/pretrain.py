@@ -147,7 +147,7 @@ class _Pretraining:
         self._file = file
         self._train = train
         self._console = console
-        self._probe = _NearestNeighbourProbe(len(info.class_names), train, test, request)
+        self._probe = _NearestNeighbourProbe(info, train, test, request)
         self._keeper = CheckpointKeeper(run.path, request.checkpoints)
         self._modules: dict[str, torch.nn.Module] = {}
         self._finished: dict[str, str] = {}
@@ -226,7 +226,7 @@ class _Pretraining:
         self._finished[stage] = self._ranks.from_first(lambda: self._finish_stage(stage, module))
 
     def _finish_stage(self, stage: str, module: torch.nn.Module) -> str:
-        encoder = _with_fitted_feature(module, self._train, self._recipe)
+        encoder = _with_fitted_feature(module, self._train, self._recipe, self._run.config.frames)
         return file_digest(self._run.save_stage(stage, module, encoder))
 
     def _look_at_the_store(self) -> None:
@@ -362,12 +362,12 @@ def _new_module(
 
 
 def _with_fitted_feature(
-    module: torch.nn.Module, train: ResidentClips, recipe: Recipe
+    module: torch.nn.Module, train: ResidentClips, recipe: Recipe, frames: FrameFormat
 ) -> MotionEncoder | FeatureEncoder:
     """Return a stage's encoder with the recipe's clip feature, whitened by the training clips."""
     encoder = module.get_submodule("encoder")
     assert isinstance(encoder, MotionEncoder)
-    fitted = with_feature(encoder, recipe).to(train.device)
+    fitted = with_feature(encoder, recipe, frames).to(train.device)
     fit_whitening(fitted, train, recipe.whitening)
     return fitted
 
@@ -375,9 +375,10 @@ def _with_fitted_feature(
 class _NearestNeighbourProbe:
     """The 1-NN score of a stage's encoder every few epochs and at the last one, where there are labels to score by."""
 
-    def __init__(self, num_classes: int, train: ResidentClips, test: ResidentClips, request: PretrainRequest) -> None:
+    def __init__(self, info: StoreInfo, train: ResidentClips, test: ResidentClips, request: PretrainRequest) -> None:
         self._parts = train, test
-        self._num_classes = num_classes
+        self._num_classes = len(info.class_names)
+        self._frames = FrameFormat.of(info)
         self._recipe = request.recipe
         self._epochs = request.recipe.epochs_on(len(train))
         labelled = all(len(part) and bool((part.labels >= 0).any()) for part in self._parts)
@@ -386,6 +387,6 @@ class _NearestNeighbourProbe:
     def __call__(self, module: torch.nn.Module, epoch: int) -> dict[str, float]:
         if self._every == 0 or (epoch % self._every and epoch != self._epochs):
             return {}
-        encoder = _with_fitted_feature(module, self._parts[0], self._recipe)
+        encoder = _with_fitted_feature(module, self._parts[0], self._recipe, self._frames)
         features = FeatureSet.extract(encoder, *self._parts, self._num_classes)
         return {"knn": nearest_neighbour_accuracy(features)}

@@ -20,6 +20,7 @@ FEATURES = [
     {"feature": "both", "velocity_scale": 10.0},
     {"whitening": 0.5},
     {"feature": "both", "velocity_scale": 10.0, "whitening": 0.5},
+    {"feature": "all", "velocity_scale": 10.0, "whitening": 0.5},
 ]
 
 
@@ -81,6 +82,11 @@ def expected_feature(encoder: ClipEncoder, x: Tensor, lengths: Tensor) -> Tensor
             streams.append(torch.zeros_like(x))
             for clip, length in enumerate(lengths.tolist()):
                 streams[1][clip, : max(length - 1, 0)] = x[clip, :length].diff(dim=0) * encoder.velocity_scale
+        if encoder.parents is not None:
+            joints = x.unflatten(2, (-1, 3))
+            streams.append(torch.zeros_like(x))
+            for child, parent in get_layout("kinect20").bones:
+                streams[-1].unflatten(2, (-1, 3))[:, :, child] = joints[:, :, child] - joints[:, :, parent]
         features = [expected_feature(encoder.encoder, frames, lengths) for frames in streams]
         if encoder.whitening:
             features = [(f - w.mean) @ w.matrix for f, w in zip(features, encoder.whitening, strict=True)]

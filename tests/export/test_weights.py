@@ -6,6 +6,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from crrl_fast.data.frame_format import FrameFormat
+from crrl_fast.data.layouts import get_layout
 from crrl_fast.errors import CrrlError
 from crrl_fast.export import export_encoder, exporter
 from crrl_fast.export.weights import read_weights
@@ -41,6 +43,8 @@ def test_the_whitening_lies_beside_the_gru(tmp_path, fields):
     streams = [clip]
     if "feature" in fields:
         streams.append(10 * torch.cat([clip.diff(dim=1), torch.zeros(1, 1, 60)], dim=1))
+    if fields.get("feature") == "all":
+        streams.append(clip - clip[:, :, FrameFormat(get_layout("kinect20"), 1, ()).parents()])
     features = [gru(frames)[0].mean(dim=1) for frames in streams]
     if "whitening" in fields:
         features = [(f - state[f"whitening.{i}.mean"]) @ state[f"whitening.{i}.matrix"] for i, f in enumerate(features)]
@@ -61,7 +65,8 @@ def test_the_whitening_lies_beside_the_gru(tmp_path, fields):
         ({}, 1, ["mean over the valid frames"]),
         (FEATURES[0], 2, ["velocity", "times 10"]),
         (FEATURES[1], 2, ["minus whitening.i.mean, times whitening.i.matrix"]),
-        (FEATURES[2], 2, ["velocity", "each stream by its own i", "whitening.i.matrix"]),
+        (FEATURES[2], 2, ["C / 2", "velocity", "each stream by its own i from 0 to 1", "whitening.i.matrix"]),
+        (FEATURES[3], 2, ["C / 3", "velocity", "bones", "each stream by its own i from 0 to 2"]),
     ],
 )
 def test_a_file_that_old_readers_would_misread_has_another_version(tmp_path, fields, version, words):
@@ -70,7 +75,8 @@ def test_a_file_that_old_readers_would_misread_has_another_version(tmp_path, fie
     with safe_open(file.path, framework="pt") as opened:
         metadata = {key: json.loads(text) for key, text in opened.metadata().items()}
     assert metadata["format_version"] == version
-    assert metadata["streams"] == (2 if "feature" in fields else 1)
+    assert metadata["streams"] == {"both": 2, "all": 3}.get(fields.get("feature"), 1)
+    assert (metadata["parents"] is not None) == (fields.get("feature") == "all")
     assert metadata["velocity_scale"] == fields.get("velocity_scale")
     assert metadata["whitening"] == ("whitening" in fields)
     assert metadata["feature_size"] == 16 * metadata["streams"]
@@ -79,7 +85,7 @@ def test_a_file_that_old_readers_would_misread_has_another_version(tmp_path, fie
 
 @pytest.mark.parametrize("wrong", [{"velocity_scale": 9.0}, {"velocity_scale": 0.0}, {"whitening": False}])
 def test_a_file_that_gives_another_feature_is_refused(tmp_path, monkeypatch, wrong):
-    run = make_run(tmp_path / "run", **FEATURES[-1])
+    run = make_run(tmp_path / "run", **FEATURES[2])
     write = exporter.write_weights
     monkeypatch.setattr(exporter, "write_weights", lambda path, part, says: write(path, part, {**says, **wrong}))
     with pytest.raises(CrrlError, match="not written, because its features differ"):
@@ -100,7 +106,7 @@ def test_the_file_says_what_it_is(run):
     assert "mean over the valid frames" in metadata["feature"]
 
 
-@pytest.mark.parametrize("fields", [{}, FEATURES[-1]])
+@pytest.mark.parametrize("fields", [{}, FEATURES[2]])
 def test_a_concatenation_is_a_file_for_each_part(tmp_path, fields):
     run = make_run(tmp_path / "run", **fields)
     files = export_encoder(run, tmp_path / "out", encoder="concat", formats=["safetensors"])

@@ -38,6 +38,16 @@ def test_both_is_the_encoder_on_coordinates_beside_the_encoder_on_scaled_velocit
         torch.testing.assert_close(have, torch.cat(parts, dim=1))
 
 
+def test_bones_are_the_encoder_on_differences_to_parents(encoder, clips):
+    every = FeatureEncoder(encoder, 10.0, parents=[0, 1, 2, 0, 1, 2], whitens=False)
+    assert (every.streams, every.feature_size) == (3, 24)
+    bones = torch.cat([torch.zeros_like(clips[:, :, :3]), clips[:, :, 3:] - clips[:, :, :3]], dim=2)
+    streams = encoder(clips, LENGTHS), encoder(motion_diff(clips, LENGTHS) * 10, LENGTHS), encoder(bones, LENGTHS)
+    for have, *parts in zip(every(clips, LENGTHS), *streams, strict=True):
+        torch.testing.assert_close(have, torch.cat(parts, dim=1))
+    assert set(every.state_dict()) == {f"encoder.{name}" for name in encoder.state_dict()}
+
+
 def test_without_velocity_or_whitening_it_is_the_encoder(encoder, clips):
     alone = FeatureEncoder(encoder, None, whitens=False)
     for have, want in zip(alone(clips, LENGTHS), encoder(clips, LENGTHS), strict=True):
