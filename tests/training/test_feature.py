@@ -40,7 +40,7 @@ def fitted_in_place(run: RunFolder, stage: str, store: Store) -> tuple[FeatureEn
     state = load_file(run.stage_file(stage))
     encoder.load_state_dict({k.removeprefix("encoder."): v for k, v in state.items() if k.startswith("encoder.")})
     fitted = FeatureEncoder(encoder, 10.0, whitens=True).eval()
-    train, _ = resident_split(store, None, torch.device("cpu"))
+    train, _ = resident_split(store.processed(run.config.recipe.preprocessing()), None, torch.device("cpu"))
     fitted.fit_whitening(extract_features(fitted, train), 0.5)
     return fitted, extract_features(fitted, train)
 
@@ -57,7 +57,7 @@ def test_every_stage_is_saved_with_its_whitening_which_comes_back(whole, stage):
     for name, tensor in fitted.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
     assert RunEvaluation.open(run, stage).features.train.shape == (16, 32)
-    train, _ = resident_split(Store.open(data), None, torch.device("cpu"))
+    train, _ = resident_split(Store.open(data).processed(run.config.recipe.preprocessing()), None, torch.device("cpu"))
     assert torch.equal(extract_features(loaded, train), features)
     norms = features.view(16, 2, 16).square().sum(dim=2).mean(dim=0)
     torch.testing.assert_close(norms, torch.ones(2), rtol=1e-3, atol=0)
