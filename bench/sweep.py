@@ -3,13 +3,13 @@
     python bench/sweep.py TRIALS.toml SOURCE --record FILE.jsonl [--held-out 2,5,8,9] [--seeds 0] [--data ucla]
         [--markdown FILE]
 
-Each `[[trial]]` of TRIALS.toml has a `name`, and may have `preprocess` (as `crrl-fast prepare --preprocess` takes it),
-`stages` (a list; an empty one scores a random encoder) and recipe fields in `[trial.set]`. It trains on the clips of
-the other subjects. It is scored by the linear probe and the nearest neighbour twice: on the held-out subjects
-(`subject`); and, where there are several cameras, on what one of them has seen of the held-out subjects, where the
-probe knows what the others have seen, of all subjects (`camera`, the mean over cameras), which is nearer to a test by
-camera. The clips of the test part are in neither. Every trial that has run is one line of the record, and is not run
-again.
+Each `[[trial]]` of TRIALS.toml has a `name`, and may have a `recipe`, `preprocess` (as `crrl-fast prepare --preprocess`
+takes it), `stages` other than the recipe's (an empty list scores a random encoder) and recipe fields in `set`. It
+trains on the clips of the other subjects. It is scored by the linear probe and the nearest neighbour twice: on the
+held-out subjects (`subject`); and, where there are several cameras, on what one of them has seen of the held-out
+subjects, where the probe knows what the others have seen, of all subjects (`camera`, the mean over cameras), which is
+nearer to a test by camera. The clips of the test part are in neither. Every trial that has run is one line of the
+record, and is not run again.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from crrl_fast.data.store import Store
 from crrl_fast.errors import ConfigError, DataError
 from crrl_fast.evaluation import LinearProbe, NearestNeighbours, RunEvaluation, evaluate
 from crrl_fast.files import write_text
+from crrl_fast.fusion import get_fusion
 from crrl_fast.recipes import get_recipe
 from crrl_fast.run import RANDOM_ENCODER, RunFolder
 from crrl_fast.training.pretrain import pretrain
@@ -76,7 +77,7 @@ class Trial:
             raise ConfigError(f"trial {dict(entry)}: expected name, and of {', '.join(sorted(known))} nothing else")
         recipe = get_recipe(entry.get("recipe", "paper")).with_overrides(entry.get("set", {}))
         preprocess = write_steps(parse_steps(entry.get("preprocess", "center,downsample=60")))
-        return cls(entry["name"], preprocess, tuple(entry.get("stages", ("cml", "inf"))), recipe)
+        return cls(entry["name"], preprocess, tuple(entry.get("stages", get_fusion(recipe.fusion).stages)), recipe)
 
     def key(self, seed: int, held_out: tuple[int, ...]) -> str:
         """Return what two trials have in common that give the same result."""
