@@ -1,13 +1,15 @@
 """Recipes beside each other and beside random encoders, on whole data sets and on small cuts of them.
 
     python bench/recipes.py SOURCE --record FILE.jsonl [--recipes paper,fast] [--sets ucla,demo] [--seeds 0,1,2,3,4]
-        [--cut 300] [--draws 3] [--markdown FILE]
+        [--cut 300] [--draws 3] [--supervised fast] [--markdown FILE]
 
 SOURCE is what `crrl-fast prepare ucla` takes; `demo` needs none. Each recipe is trained as `crrl-fast pretrain` does
 it, with every seed on the first split of each set, and with `--draws` seeds on that split cut to `--cut` training
 clips, which are drawn by the seed; the test clips stay. Accuracies are those of the last epoch. A random encoder is
-evaluated as the recipe's is: with its preprocessing, feature and whitening. Run it on an idle machine: the minutes are
-those of the whole training. Every run is one line of the record, and is not run again.
+evaluated as the recipe's is: with its preprocessing, feature and whitening. For the recipes of `--supervised` it is
+also trained with the labels, as `crrl-fast eval finetune` does it, for 1,000 steps: what labels alone make of these
+clips. Run it on an idle machine: the minutes are those of the whole pretraining. Every run is one line of the record,
+and is not run again.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from crrl_fast.data import catalog
 from crrl_fast.data.clip import UNKNOWN
 from crrl_fast.data.info import Split
 from crrl_fast.data.store import Store
-from crrl_fast.evaluation import LinearProbe, NearestNeighbours, RunEvaluation, evaluate
+from crrl_fast.evaluation import FineTune, LinearProbe, NearestNeighbours, RunEvaluation, Tuning, evaluate
 from crrl_fast.files import write_text
 from crrl_fast.recipes import get_recipe
 from crrl_fast.run import RANDOM_ENCODER, RunFolder
@@ -39,6 +41,10 @@ from crrl_fast.versions import software_versions
 
 _WHOLE = 0
 _TRAIN, _TEST = 0, 1
+_SUPERVISED = "supervised"
+_PROBES = ("linear", "knn")
+# Small sets get the steps of NW-UCLA: with the 30 epochs of `eval finetune` they would get too few to be learned.
+_SUPERVISED_STEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ def main(
     seeds: Annotated[str, typer.Option(help="Of whole sets; empty for none.")] = "0,1,2,3,4",
     cut: Annotated[int, typer.Option(help="Training clips of the small sets.")] = 300,
     draws: Annotated[int, typer.Option(help="Small sets of each set.")] = 3,
+    supervised: Annotated[str, typer.Option(help="Recipes, comma-separated.")] = "",
     markdown_file: Annotated[Path | None, typer.Option("--markdown")] = None,
 ) -> None:
     """Run the jobs that have not run, and print the table of all."""
@@ -74,7 +81,7 @@ def main(
         for job in jobs(list(stores), [int(text) for text in seeds.split(",") if text], cut, draws, recipes.split(",")):
             if job.key() in done:
                 continue
-            row = run(job, stores[job.dataset], Path(folder, str(len(done))))
+            row = run(job, stores[job.dataset], Path(folder, str(len(done))), job.recipe in supervised.split(","))
             done.append(row["key"])
             with record.open("a") as file:
                 file.write(json.dumps(row) + "\n")
@@ -111,19 +118,22 @@ def cut_to(store: Store, clips: int, seed: int) -> Store:
     return replace(store, fold=fold, info=replace(store.info, splits={f"{clips}-of-{len(train)}": split}))
 
 
-def run(job: Job, whole: Store, folder: Path) -> dict[str, Any]:
+def run(job: Job, whole: Store, folder: Path, supervised: bool) -> dict[str, Any]:
     """Train and evaluate; return the line of the record."""
     store = whole if job.clips == _WHOLE else cut_to(whole, job.clips, job.seed)
     request = PretrainRequest.resolve(store, recipe=job.recipe, out=folder, seed=job.seed, probe_every=0)
     began = time.perf_counter()
     finished = pretrain(request, Console(quiet=True))
     minutes = (time.perf_counter() - began) / 60
+    scores = {name: _scores(finished, name) for name in (finished.default_encoder(), RANDOM_ENCODER)}
+    if supervised:
+        scores[_SUPERVISED] = {"finetune": _supervised(finished)}
     return {
         "key": job.key(),
         **asdict(job),
         "stages": request.stages,
         "training_clips": len(store.split()[0]),
-        "scores": {name: _scores(finished, name) for name in (finished.default_encoder(), RANDOM_ENCODER)},
+        "scores": scores,
         "minutes": minutes,
         "device": request.device.type,
         "threads": torch.get_num_threads(),
@@ -137,6 +147,13 @@ def _scores(finished: RunFolder, encoder: str) -> dict[str, float]:
     return {"linear": linear["accuracy"], "knn": nearest["accuracy"]}
 
 
+def _supervised(finished: RunFolder) -> float:
+    evaluation = RunEvaluation.open(finished, RANDOM_ENCODER)
+    steps_an_epoch = -(-len(evaluation.clips.train) // Tuning().batch_size)
+    protocol = FineTune(Tuning(epochs=-(-_SUPERVISED_STEPS // steps_an_epoch)))
+    return float(evaluate(evaluation, protocol)["accuracy"])
+
+
 def markdown(rows: list[dict[str, Any]]) -> str:
     """Return the table: means and ranges over the seeds."""
     lines = ["| set | encoder | seeds | linear, % | 1-NN, % | minutes |", "|---|---|---|---|---|---|"]
@@ -146,19 +163,19 @@ def markdown(rows: list[dict[str, Any]]) -> str:
     for (name, clips), by_recipe in groups.items():
         label = name if clips == _WHOLE else f"{name}, {clips} training clips"
         for recipe, runs in by_recipe.items():
-            random, trained = ([run["scores"][encoder] for run in runs] for encoder in _encoders(runs[0]))
+            trained = next(iter(runs[0]["scores"]))
             minutes = _spread([run["minutes"] for run in runs])
-            for what, scores, time_taken in (
-                (f"random, as in `{recipe}`", random, "-"),
-                (f"`{recipe}` ({','.join(runs[0]['stages'])})", trained, minutes),
+            for what, encoder, protocols, time_taken in (
+                (f"random, as in `{recipe}`", RANDOM_ENCODER, _PROBES, "-"),
+                (f"trained with the labels, as in `{recipe}`", _SUPERVISED, ("finetune",), "-"),
+                (f"`{recipe}` ({','.join(runs[0]['stages'])})", trained, _PROBES, minutes),
             ):
-                cells = [_spread([score[part] for score in scores]) for part in ("linear", "knn")]
-                lines.append(f"| {label} | {what} | {len(runs)} | {cells[0]} | {cells[1]} | {time_taken} |")
+                scores = [run["scores"][encoder] for run in runs if encoder in run["scores"]]
+                if scores:
+                    cells = [_spread([score[protocol] for score in scores]) for protocol in protocols]
+                    linear, nearest = (*cells, "-")[:2]
+                    lines.append(f"| {label} | {what} | {len(scores)} | {linear} | {nearest} | {time_taken} |")
     return "\n".join(lines) + "\n"
-
-
-def _encoders(row: dict[str, Any]) -> tuple[str, str]:
-    return RANDOM_ENCODER, next(name for name in row["scores"] if name != RANDOM_ENCODER)
 
 
 def _spread(values: list[float]) -> str:

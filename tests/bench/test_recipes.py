@@ -16,6 +16,7 @@ QUICK = {"slow": Recipe(epochs=1, hidden_size=4), "quick": Recipe(steps=2, hidde
 def app(monkeypatch):
     monkeypatch.setattr(recipes, "get_recipe", QUICK.__getitem__)
     monkeypatch.setattr("crrl_fast.training.request.get_recipe", QUICK.__getitem__)
+    monkeypatch.setattr(recipes, "_SUPERVISED_STEPS", 3)
     app = typer.Typer()
     app.command()(recipes.main)
     return app
@@ -36,7 +37,7 @@ def test_a_cut_keeps_the_test_clips_and_draws_by_the_seed():
 def test_every_recipe_is_run_once_on_whole_sets_and_on_cuts(app, tmp_path, monkeypatch):
     record, table = tmp_path / "recipes.jsonl", tmp_path / "recipes.md"
     asked = ["unused", "--sets", "demo", "--recipes", "slow,quick", "--cut", "96", "--draws", "1", "--seeds", "3"]
-    asked += ["--record", str(record), "--markdown", str(table)]
+    asked += ["--supervised", "quick", "--record", str(record), "--markdown", str(table)]
     assert CliRunner().invoke(app, asked, catch_exceptions=False).exit_code == 0
     rows = [json.loads(line) for line in record.read_text().splitlines()]
     assert [(row["clips"], row["seed"], row["recipe"]) for row in rows] == [
@@ -46,9 +47,13 @@ def test_every_recipe_is_run_once_on_whole_sets_and_on_cuts(app, tmp_path, monke
         (96, 0, "quick"),
     ]
     assert [row["training_clips"] for row in rows] == [672, 672, 96, 96]
-    assert [list(row["scores"]) for row in rows] == [["inf", "random"], ["joint", "random"]] * 2
+    assert [list(row["scores"]) for row in rows] == [
+        ["inf", "random"],
+        ["joint", "random", "supervised"],
+    ] * 2
     lines = table.read_text().splitlines()
-    assert len(lines) == 2 + 8
+    assert len(lines) == 2 + 10
+    assert f"`quick` | 1 | {rows[3]['scores']['supervised']['finetune']:.1f} (" in lines[-2]
     assert "| demo, 96 training clips | `quick` (joint) | 1 |" in lines[-1]
     CliRunner().invoke(app, asked, catch_exceptions=False)
     assert len(record.read_text().splitlines()) == 4
