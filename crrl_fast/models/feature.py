@@ -64,6 +64,10 @@ class FeatureEncoder(nn.Module):
         return torch.cat([whitening(part) for whitening, part in parts], dim=1)
 
     def fit_whitening(self, features: Tensor, power: float) -> None:
-        """Fit it to ``features`` (N, C) that have not been whitened; see ``Whitening.fit``."""
+        """Fit it to ``features`` (N, C) that have not been whitened; see ``Whitening.fit``.
+
+        The mean squared norm of all streams together is 1, of which each has the same share: a probe's learning rate
+        then suits them, however many there are.
+        """
         for whitening, part in zip(self.whitening, features.chunk(self.streams, dim=1), strict=True):
-            whitening.fit(part, power)  # type: ignore[operator]
+            whitening.fit(part, power, squared_norm=1 / self.streams)  # type: ignore[operator]

@@ -40,11 +40,11 @@ class Whitening(nn.Module):
             return (features.to(self.mean.dtype) - self.mean) @ self.matrix
 
     @torch.no_grad()
-    def fit(self, features: Tensor, power: float) -> None:
+    def fit(self, features: Tensor, power: float, *, squared_norm: float = 1.0) -> None:
         """Fit to ``features`` (N, C): along an axis of variance v they are divided by v to the ``power`` / 2.
 
-        ``power`` 1 gives every axis the same variance, 0 leaves their ratios alone. The mean squared norm becomes 1;
-        features that are all the same, as those of a single clip are, are centred alone.
+        ``power`` 1 gives every axis the same variance, 0 leaves their ratios alone. The mean squared norm becomes
+        ``squared_norm``; features that are all the same, as those of a single clip are, are centred alone.
         """
         values = features.double()
         mean = values.mean(dim=0)
@@ -53,6 +53,6 @@ class Whitening(nn.Module):
         total = variance.clamp(min=0).sum()
         if total > _ROUNDING**2 * values.square().sum(dim=1).mean():
             scale = (variance.clamp(min=0) + _SHRINKAGE * total / len(variance)) ** (-power / 2)
-            scale = scale / (variance.clamp(min=0) * scale.square()).sum().sqrt()
+            scale = scale * (squared_norm / (variance.clamp(min=0) * scale.square()).sum()).sqrt()
             self.matrix.copy_((axes * scale) @ axes.T)
         self.mean.copy_(mean)

@@ -69,7 +69,7 @@ def test_each_stream_is_whitened_by_itself_and_nothing_but_the_feature(encoder, 
     norms = torch.stack(
         [part.square().sum(dim=1).mean() for part in whitened.whitened(features).chunk(whitened.streams, 1)]
     )
-    torch.testing.assert_close(norms, torch.ones(whitened.streams), rtol=1e-4, atol=0)
+    torch.testing.assert_close(norms, torch.full_like(norms, 1 / whitened.streams), rtol=1e-4, atol=0)
 
 
 def test_clips_do_not_see_each_other_nor_the_padding(encoder, clips):

@@ -41,6 +41,9 @@ def test_it_is_what_the_definition_says(device, clips, size, power):
     whitened = whitening(fitted.to(device)).double()
     assert float(whitened.square().sum(dim=1).mean()) == pytest.approx(1, abs=1e-4)
     assert float(whitened.mean(dim=0).abs().max()) < 1e-4
+    shorter = Whitening(size).to(device)
+    shorter.fit(fitted.to(device), power, squared_norm=0.25)
+    torch.testing.assert_close(shorter(fitted.to(device)).double(), whitened / 2, rtol=1e-4, atol=1e-5)
 
 
 def test_power_1_evens_out_the_axes_and_power_0_keeps_their_ratios():
