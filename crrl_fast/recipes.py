@@ -13,7 +13,7 @@ _FAST = Recipe(
     # Small sets need the same steps as larger ones: by epochs they would get too few.
     steps=1500,
     align="turn",
-    feature="both",
+    feature="all",
     whitening=0.5,
     optimizer="adamw",
     lr=1e-3,
