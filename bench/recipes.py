@@ -9,7 +9,7 @@ clips, which are drawn by the seed; the test clips stay. Accuracies are those of
 evaluated as the recipe's is: with its preprocessing, feature and whitening. For the recipes of `--supervised` it is
 also trained with the labels, as `crrl-fast eval finetune` does it, for 1,000 steps: what labels alone make of these
 clips. Run it on an idle machine: the minutes are those of the whole pretraining. Every run is one line of the record,
-and is not run again.
+and is not run again; the table leaves out those of recipes that have changed since.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,7 +88,7 @@ def main(
             console.print_json(
                 json.dumps({"job": asdict(job), **row["scores"], "minutes": row["minutes"]}), indent=None
             )
-    table = markdown(read(record))
+    table = markdown([row for row in read(record) if row["key"] == job_of(row).key()])
     console.print(table, highlight=False, soft_wrap=True, markup=False)
     if markdown_file:
         write_text(markdown_file, table)
@@ -97,6 +97,11 @@ def main(
 def read(record: Path) -> list[dict[str, Any]]:
     """Return the runs that a record holds."""
     return [json.loads(text) for text in record.read_text().splitlines()] if record.is_file() else []
+
+
+def job_of(row: dict[str, Any]) -> Job:
+    """Return what ran; its key is that of the row if the recipe has not changed since."""
+    return Job(*(row[field.name] for field in fields(Job)))
 
 
 def jobs(sets: list[str], seeds: list[int], cut: int, draws: int, recipes: list[str]) -> Iterator[Job]:

@@ -58,5 +58,6 @@ def test_every_recipe_is_run_once_on_whole_sets_and_on_cuts(app, tmp_path, monke
     CliRunner().invoke(app, asked, catch_exceptions=False)
     assert len(record.read_text().splitlines()) == 4
     monkeypatch.setitem(QUICK, "quick", Recipe(steps=1, hidden_size=4, fusion="joint"))
-    CliRunner().invoke(app, [*asked[:-4], "--record", str(record), "--seeds", ""], catch_exceptions=False)
+    CliRunner().invoke(app, [*asked, "--seeds", ""], catch_exceptions=False)
     assert len(record.read_text().splitlines()) == 5
+    assert sum("`quick` (joint)" in line for line in table.read_text().splitlines()) == 1  # the whole set's has changed
