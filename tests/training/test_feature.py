@@ -60,7 +60,7 @@ def test_every_stage_is_saved_with_its_whitening_which_comes_back(whole, stage):
     train, _ = resident_split(Store.open(data).processed(run.config.recipe.preprocessing()), None, torch.device("cpu"))
     assert torch.equal(extract_features(loaded, train), features)
     norms = features.view(16, 2, 16).square().sum(dim=2).mean(dim=0)
-    torch.testing.assert_close(norms, torch.ones(2), rtol=1e-3, atol=0)
+    torch.testing.assert_close(norms, torch.full((2,), 0.5), rtol=1e-3, atol=0)
 
 
 WHITENING = {"mean": [16], "matrix": [16, 16]}
@@ -165,7 +165,7 @@ def test_a_random_encoder_is_whitened_by_the_clips_it_is_compared_on(whole, tmp_
     theirs = target.load_encoder()
     assert torch.equal(theirs.encoder.gru.weight_hh_l0, encoder.encoder.gru.weight_hh_l0)
     whitened = extract_features(theirs, target.clips.train).view(16, 2, 16)
-    torch.testing.assert_close(whitened.square().sum(dim=2).mean(dim=0), torch.ones(2), rtol=1e-3, atol=0)
+    torch.testing.assert_close(whitened.square().sum(dim=2).mean(dim=0), torch.full((2,), 0.5), rtol=1e-3, atol=0)
     # One that was pretrained keeps the whitening of what it was pretrained on.
     pretrained = TransferEvaluation.onto(run, "inf", onto).load_encoder()
     assert torch.equal(pretrained.whitening[1].matrix, run.load_encoder("inf").whitening[1].matrix)
