@@ -109,7 +109,7 @@ def main(
                 done.add(row["key"])
                 with record.open("a") as file:
                     file.write(json.dumps(row) + "\n")
-                console.print(line(row), highlight=False, soft_wrap=True, markup=False)
+                console.print(line([row]), highlight=False, soft_wrap=True, markup=False)
     table = markdown(read(record))
     console.print(table, highlight=False, soft_wrap=True, markup=False)
     if markdown_file:
@@ -199,23 +199,29 @@ def score(row: Mapping[str, Any]) -> float:
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """Return the table of all trials, the best first."""
+    """Return the table of all trials, the best first: means over seeds and held-out subjects."""
     parts = [SUBJECT, CAMERA] if any(CAMERA in _last(row) for row in rows) else [SUBJECT]
     heads = [f"{part}, {what}" for part in parts for what in ("linear", "1-NN")]
-    columns = ["trial", "stages", "seed", *heads, "mean", "minutes", "preprocessing", "fields"]
+    columns = ["trial", "stages", "runs", *heads, "mean", "minutes", "preprocessing", "fields"]
+    trials: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        trials.setdefault(json.dumps([row["preprocess"], row["stages"], row["recipe"]]), []).append(row)
+    best_first = sorted(trials.values(), key=lambda runs: statistics.mean(map(score, runs)), reverse=True)
     lines = [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
-    return "\n".join([*lines, *map(line, sorted(rows, key=score, reverse=True))]) + "\n"
+    return "\n".join([*lines, *map(line, best_first)]) + "\n"
 
 
-def line(row: Mapping[str, Any]) -> str:
+def line(runs: list[dict[str, Any]]) -> str:
     """Return a trial as a row of the table."""
-    scores = [f"{part[what]:.1f}" for part in _last(row).values() for what in ("linear", "knn")]
+    first, last = runs[0], [_last(run) for run in runs]
+    scores = [statistics.mean(one[part][what] for one in last) for part in last[0] for what in ("linear", "knn")]
+    numbers = [*scores, statistics.mean(map(score, runs)), statistics.mean(run["minutes"] for run in runs)]
     paper = json.loads(json.dumps(asdict(Recipe())))
-    recipe = json.loads(json.dumps(row["recipe"]))
+    recipe = json.loads(json.dumps(first["recipe"]))
     fields = " ".join(f"{name}={value}" for name, value in recipe.items() if value != paper.get(name))
-    stages = ",".join(row["stages"]) or RANDOM_ENCODER
-    cells = [row["name"], stages, str(row["seed"]), *scores, f"{score(row):.1f}", f"{row['minutes']:.1f}"]
-    return f"| {' | '.join([*cells, row['preprocess'], fields])} |"
+    stages = ",".join(first["stages"]) or RANDOM_ENCODER
+    cells = [first["name"], stages, str(len(runs)), *(f"{number:.1f}" for number in numbers)]
+    return f"| {' | '.join([*cells, first['preprocess'], fields])} |"
 
 
 def _last(row: Mapping[str, Any]) -> dict[str, dict[str, float]]:

@@ -78,3 +78,23 @@ def test_trials_run_once_and_are_recorded(tmp_path):
 def test_unknown_entries_are_refused(entry):
     with pytest.raises(ConfigError):
         sweep.Trial.of(entry)
+
+
+def test_the_table_holds_the_means_of_each_trial_the_best_first():
+    def row(name, hidden_size, linear, minutes):
+        scores = {"joint": {"subject": {"linear": linear, "knn": linear - 10}}}
+        recipe = {"hidden_size": hidden_size}
+        return {
+            "name": name,
+            "preprocess": "none",
+            "stages": ["joint"],
+            "recipe": recipe,
+            "scores": scores,
+            "minutes": minutes,
+        }
+
+    table = sweep.markdown([row("small", 4, 50.0, 1.0), row("large", 8, 60.0, 3.0), row("small", 4, 90.0, 2.0)])
+    assert table.splitlines()[2:] == [
+        "| small | joint | 2 | 70.0 | 60.0 | 65.0 | 1.5 | none | hidden_size=4 |",
+        "| large | joint | 1 | 60.0 | 50.0 | 55.0 | 3.0 | none | hidden_size=8 |",
+    ]
