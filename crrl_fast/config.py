@@ -88,6 +88,9 @@ class Recipe:
             with that of the bones, from each joint to its parent, after them.
         whitening: of that feature, per stream, after training: along a principal axis on which the training clips'
             features vary by v they are divided by v to the power of half of this; 0 leaves them as they are.
+        whitening_views: preset that random views of the training clips are drawn from for the whitening: the axes and
+            the v are then those along which, and by how much, the features of views of the same clip differ, so that
+            what a view changes counts less than what tells clips apart. ``none`` takes those of the clips themselves.
         precision: ``fp32``, or ``bf16`` for autocast matrix products.
         cuda_graphs: whether a GPU replays captured steps instead of having each operation launched. It computes the
             same, but dropout hits other units, because batches are padded to fewer lengths. Nothing without a GPU.
@@ -134,6 +137,7 @@ class Recipe:
     velocity_weight: float = 0.0
     feature: str = "coords"
     whitening: float = 0.0
+    whitening_views: str = "none"
     precision: str = "fp32"
     cuda_graphs: bool = True
     deterministic: bool = False
@@ -184,7 +188,8 @@ class Recipe:
         self._require("decode_from", self.decode_from in DECODED, f"one of {', '.join(DECODED)}")
         self._require("velocity_weight", self.decoder_size > 0 or self.velocity_weight == 0, "0 without decoder_size")
         self._require("queue_start", self.queue_start in QUEUE_STARTS, f"one of {', '.join(QUEUE_STARTS)}")
-        self._require("views", self.views in PRESETS, f"one of {', '.join(PRESETS)}")
+        for name in ("views", "whitening_views"):
+            self._require(name, getattr(self, name) in PRESETS, f"one of {', '.join(PRESETS)}")
         pairs = self.views != "none" and self.symmetric
         self._require("within_stream", pairs or self.within_stream == 0, "0 without views and symmetric=true")
         self._require("align", self.align in ALIGNMENTS, f"one of {', '.join(ALIGNMENTS)}")

@@ -116,13 +116,14 @@ class ResidentClips:
             preset: what the views are drawn from, by torch's own generator of the device.
             frames: T, at least the frames of the longest clip.
         """
-        first, second = (self._batch(position, self._draw(preset, position), frames) for _ in range(2))
+        first, second = (self.view(position, preset, frames) for _ in range(2))
         return first._replace(key=second)
 
-    def _draw(self, preset: Part, position: Tensor) -> ViewParams:
+    def view(self, position: Tensor, preset: Part, frames: int, generator: torch.Generator | None = None) -> Batch:
+        """Return one random view of each clip, as ``two_views`` does; ``generator`` may be of any device."""
         lengths = self._views.lengths[position]
-        params = sample_view_params(preset, lengths, self._store.layout)
-        return params._replace(lengths=torch.minimum(params.lengths, lengths))
+        params = sample_view_params(preset, lengths, self._store.layout, generator)
+        return self._batch(position, params._replace(lengths=torch.minimum(params.lengths, lengths)), frames)
 
     def _batch(self, position: Tensor, params: ViewParams, frames: int | None) -> Batch:
         views = skeleton_views(self._frames, self._offsets, self._clips[position], params, out_frames=frames)

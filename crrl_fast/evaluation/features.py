@@ -7,13 +7,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from crrl_fast.config import Recipe
 from crrl_fast.data.batches import ResidentClips
 from crrl_fast.errors import ConfigError
 from crrl_fast.models import ClipEncoder, FeatureEncoder
 from crrl_fast.run import RANDOM_ENCODER, RunFolder
+from crrl_fast.views import PRESETS, Part
 
 # Inference needs no gradients, so batches may be larger than in training; beyond this there is nothing to gain.
 BATCH_SIZE = 256
+# Views that a covariance is estimated from: some for each of its numbers' axes, also where there are few clips.
+_VIEWS = 4096
 
 
 @torch.no_grad()
@@ -35,10 +39,41 @@ def extract_features(encoder: ClipEncoder, clips: ResidentClips, batch_size: int
     return torch.empty_like(by_length).index_copy_(0, torch.cat(positions), by_length)
 
 
-def fit_whitening(encoder: ClipEncoder, clips: ResidentClips, power: float) -> None:
-    """Fit the whitening of an encoder that has one, and that is not yet fitted, to the features of ``clips``."""
+def fit_whitening(encoder: ClipEncoder, clips: ResidentClips, recipe: Recipe) -> None:
+    """Fit the whitening of an encoder that has one, and that is not yet fitted, to ``clips`` as ``recipe`` asks for.
+
+    The same encoder and clips give the same whitening, as the views are drawn by a generator of their own.
+    """
     if isinstance(encoder, FeatureEncoder) and encoder.whitening and len(clips):
-        encoder.fit_whitening(extract_features(encoder, clips), power)
+        views = recipe.whitening_views
+        within = None if views == "none" else covariance_of_views(encoder, clips, PRESETS[views])
+        encoder.fit_whitening(extract_features(encoder, clips), recipe.whitening, within)
+
+
+@torch.no_grad()
+def covariance_of_views(encoder: FeatureEncoder, clips: ResidentClips, preset: Part) -> Tensor:
+    """Return the covariance (streams, C / streams, C / streams) float64 of features of views of the same clip.
+
+    Args:
+        encoder: whose whitening is not fitted yet, with features of C numbers.
+        clips: of each as many random views are drawn as make ``_VIEWS`` in all, at least two.
+        preset: what they are drawn from.
+    """
+    streams, each = encoder.streams, max(2, -(-_VIEWS // len(clips)))
+    size = encoder.feature_size // streams
+    scatter = torch.zeros(streams, size, size, dtype=torch.float64, device=clips.device)
+    generator = torch.Generator().manual_seed(0)
+    training = encoder.training
+    encoder.eval()
+    try:
+        for position, frames in clips.by_length(max(1, BATCH_SIZE // each)):
+            batch = clips.view(position.repeat(each), preset, frames, generator)
+            views = encoder(batch.coords, batch.lengths).feature.double().view(each, -1, streams, size)
+            apart = (views - views.mean(dim=0)).flatten(0, 1).transpose(0, 1)
+            scatter += apart.mT @ apart
+    finally:
+        encoder.train(training)
+    return scatter / (len(clips) * (each - 1))
 
 
 def load_encoder(run: RunFolder, name: str, train: ResidentClips) -> ClipEncoder:
@@ -51,7 +86,7 @@ def load_encoder(run: RunFolder, name: str, train: ResidentClips) -> ClipEncoder
     """
     encoder = run.load_encoder(name).to(train.device)
     if name == RANDOM_ENCODER:
-        fit_whitening(encoder, train, run.config.recipe.whitening)
+        fit_whitening(encoder, train, run.config.recipe)
     return encoder
 
 

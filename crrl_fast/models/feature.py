@@ -63,11 +63,14 @@ class FeatureEncoder(nn.Module):
         parts = zip(self.whitening, features.chunk(self.streams, dim=1), strict=True)
         return torch.cat([whitening(part) for whitening, part in parts], dim=1)
 
-    def fit_whitening(self, features: Tensor, power: float) -> None:
+    def fit_whitening(self, features: Tensor, power: float, within: Tensor | None = None) -> None:
         """Fit it to ``features`` (N, C) that have not been whitened; see ``Whitening.fit``.
 
-        The mean squared norm of all streams together is 1, of which each has the same share: a probe's learning rate
-        then suits them, however many there are.
+        ``within`` holds the covariance of each stream, (streams, C / streams, C / streams). The mean squared norm of
+        all streams together is 1, of which each has the same share: a probe's learning rate then suits them, however
+        many there are.
         """
-        for whitening, part in zip(self.whitening, features.chunk(self.streams, dim=1), strict=True):
-            whitening.fit(part, power, squared_norm=1 / self.streams)  # type: ignore[operator]
+        covariances = [None] * self.streams if within is None else within.unbind()
+        parts = zip(self.whitening, features.chunk(self.streams, dim=1), covariances, strict=True)
+        for whitening, part, covariance in parts:
+            whitening.fit(part, power, within=covariance, squared_norm=1 / self.streams)  # type: ignore[operator]

@@ -13,10 +13,12 @@ _ROUNDING = 1e-6
 
 
 class Whitening(nn.Module):
-    """Centres features, scales them along their principal axes, and rotates them back (ZCA).
+    """Centres features, scales them along the principal axes of a covariance, and rotates them back.
 
-    The mean outputs of a GRU vary mostly along a few axes, so that cosines see little of the others. Before ``fit`` it
-    leaves features as they are.
+    Of the features' own covariance this is ZCA: the mean outputs of a GRU vary mostly along a few axes, so that cosines
+    see little of the others. Of that within clips, between views of the same clip, it shrinks what a view changes, as
+    within-class covariance normalisation does (Hatch et al., Interspeech 2006). Before ``fit`` it leaves features as
+    they are.
 
     Args:
         size: numbers C of a feature.
@@ -40,19 +42,23 @@ class Whitening(nn.Module):
             return (features.to(self.mean.dtype) - self.mean) @ self.matrix
 
     @torch.no_grad()
-    def fit(self, features: Tensor, power: float, *, squared_norm: float = 1.0) -> None:
+    def fit(self, features: Tensor, power: float, *, within: Tensor | None = None, squared_norm: float = 1.0) -> None:
         """Fit to ``features`` (N, C): along an axis of variance v they are divided by v to the ``power`` / 2.
 
-        ``power`` 1 gives every axis the same variance, 0 leaves their ratios alone. The mean squared norm becomes
-        ``squared_norm``; features that are all the same, as those of a single clip are, are centred alone.
+        ``power`` 1 gives every axis the same variance, 0 leaves their ratios alone. The axes and their variances are
+        those of ``features``, or of ``within`` (C, C), a covariance of views of the same clip. The mean squared norm
+        becomes ``squared_norm``; features that are all the same, as those of a single clip are, are centred alone, and
+        so are all where views are.
         """
         values = features.double()
         mean = values.mean(dim=0)
         centred = values - mean
-        variance, axes = torch.linalg.eigh(centred.T @ centred / len(values))
-        total = variance.clamp(min=0).sum()
-        if total > _ROUNDING**2 * values.square().sum(dim=1).mean():
-            scale = (variance.clamp(min=0) + _SHRINKAGE * total / len(variance)) ** (-power / 2)
-            scale = scale * (squared_norm / (variance.clamp(min=0) * scale.square()).sum()).sqrt()
-            self.matrix.copy_((axes * scale) @ axes.T)
+        covariance = centred.T @ centred / len(values)
+        variance, axes = torch.linalg.eigh(covariance if within is None else within.double())
+        variance = variance.clamp(min=0)
+        rounding = _ROUNDING**2 * values.square().sum(dim=1).mean()
+        if covariance.trace() > rounding and variance.sum() > rounding:
+            scale = (variance + _SHRINKAGE * variance.mean()) ** (-power / 2)
+            matrix = (axes * scale) @ axes.T
+            self.matrix.copy_(matrix * (squared_norm / (matrix @ covariance @ matrix).trace()).sqrt())
         self.mean.copy_(mean)

@@ -368,7 +368,7 @@ def _with_fitted_feature(
     encoder = module.get_submodule("encoder")
     assert isinstance(encoder, MotionEncoder)
     fitted = with_feature(encoder, recipe, frames).to(train.device)
-    fit_whitening(fitted, train, recipe.whitening)
+    fit_whitening(fitted, train, recipe)
     return fitted
 
 

@@ -3,7 +3,7 @@ import copy
 import pytest
 import torch
 
-from crrl_fast.models import ConcatEncoder, FeatureEncoder, MotionEncoder
+from crrl_fast.models import ConcatEncoder, FeatureEncoder, MotionEncoder, Whitening
 from crrl_fast.reference import motion_diff
 
 LENGTHS = torch.tensor([7, 3, 1, 0])
@@ -52,6 +52,19 @@ def test_without_velocity_or_whitening_it_is_the_encoder(encoder, clips):
     alone = FeatureEncoder(encoder, None, whitens=False)
     for have, want in zip(alone(clips, LENGTHS), encoder(clips, LENGTHS), strict=True):
         assert torch.equal(have, want)
+
+
+def test_each_stream_takes_its_own_covariance_of_views(encoder):
+    features = torch.rand(50, 16, generator=torch.Generator().manual_seed(2))
+    within = torch.stack([torch.diag(torch.arange(1.0, 9)), torch.eye(8)])
+    both = FeatureEncoder(encoder, 10.0, whitens=True)
+    both.fit_whitening(features, 1.0, within)
+    for whitening, part, covariance in zip(both.whitening, features.chunk(2, dim=1), within, strict=True):
+        alone = Whitening(8)
+        alone.fit(part, 1.0, within=covariance, squared_norm=0.5)
+        assert torch.equal(whitening.matrix, alone.matrix)
+        assert torch.equal(whitening.mean, alone.mean)
+    assert not torch.equal(both.whitening[0].matrix, both.whitening[1].matrix)
 
 
 @pytest.mark.parametrize("velocity_scale", [None, 10.0])

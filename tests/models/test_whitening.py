@@ -46,6 +46,31 @@ def test_it_is_what_the_definition_says(device, clips, size, power):
     torch.testing.assert_close(shorter(fitted.to(device)).double(), whitened / 2, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_axes_and_variances_may_be_those_within_clips(device, power):
+    fitted, size = features_of(200, 6), 6
+    apart = features_of(50, size).flip(1)
+    apart = (apart - apart.mean(dim=0)).double()
+    within = apart.T @ apart / 49
+    whitening = Whitening(size).to(device)
+    whitening.fit(fitted.to(device), power, within=within.to(device), squared_norm=0.25)
+    variance, axes = np.linalg.eigh(within.numpy())
+    centred = (fitted - fitted.mean(dim=0)).double().numpy()
+    want = centred @ axes * (variance + 1e-3 * variance.mean()) ** (-power / 2) @ axes.T
+    want *= 0.5 / np.sqrt((want**2).sum(axis=1).mean())
+    have = whitening(fitted.to(device)).double().cpu().numpy()
+    np.testing.assert_allclose(have, want, rtol=0, atol=1e-4 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("within", [torch.zeros(4, 4), torch.full((4, 4), 1e-16)])
+def test_views_that_are_all_the_same_leave_features_centred_alone(within):
+    fitted = features_of(30, 4)
+    whitening = Whitening(4)
+    whitening.fit(fitted, 1.0, within=within)
+    assert torch.equal(whitening.matrix, torch.eye(4))
+    torch.testing.assert_close(whitening(fitted), fitted - fitted.mean(dim=0))
+
+
 def test_power_1_evens_out_the_axes_and_power_0_keeps_their_ratios():
     fitted = features_of(500, 4)
 

@@ -9,12 +9,13 @@ from safetensors.torch import load_file
 
 import crrl_fast
 from crrl_fast.config import Recipe
-from crrl_fast.data.batches import resident_split
+from crrl_fast.data.batches import ResidentClips, resident_split
 from crrl_fast.data.store import Store
 from crrl_fast.evaluation import NearestNeighbours, RunEvaluation, Transfer, TransferEvaluation, Tuning, evaluate
-from crrl_fast.evaluation.features import extract_features
+from crrl_fast.evaluation.features import covariance_of_views, extract_features
 from crrl_fast.models import FeatureEncoder, MotionEncoder
 from crrl_fast.run import RunFolder
+from crrl_fast.views import PRESETS
 from tests.training.runs import SMALL, assert_same_runs, at_step, metrics, pretrain
 from tests.training.test_distributed import finished, torchrun
 
@@ -215,7 +216,7 @@ def test_a_run_from_before_the_fields_has_the_feature_it_had(whole, tmp_path):
     _, run = whole
     shutil.copytree(run.path, tmp_path / "old")
     config = json.loads((tmp_path / "old/config.json").read_text())
-    for name in ("feature", "whitening"):
+    for name in ("feature", "whitening", "whitening_views"):
         del config["recipe"][name]
     (tmp_path / "old/config.json").write_text(json.dumps(config))
     encoder = RunFolder.open(tmp_path / "old").load_encoder("inf")
@@ -235,7 +236,60 @@ def test_either_field_alone(tiny_path, tmp_path, fields):
     assert score == metrics(run.path)[-1]["knn"]
 
 
+def covariance_of_drawn(encoder: FeatureEncoder, clips: ResidentClips, draws: int) -> torch.Tensor:
+    """Return the covariance of views of the same clip by its definition, of views that torch's own generator draws."""
+    torch.manual_seed(3)
+    everyone = torch.arange(len(clips))
+    with torch.no_grad():
+        drawn = [clips.view(everyone, PRESETS["crrl"], clips.longest) for _ in range(draws)]
+        views = torch.stack([encoder(view.coords, view.lengths).feature for view in drawn]).double()
+    apart = (views - views.mean(dim=0)).view(draws * len(clips), encoder.streams, -1).transpose(0, 1)
+    return apart.mT @ apart / ((draws - 1) * len(clips))
+
+
+@pytest.mark.parametrize("clips", [16, 3])
+def test_the_covariance_is_that_of_views_of_the_same_clip(whole, clips):
+    data, _ = whole
+    train, _ = resident_split(Store.open(data), None, torch.device("cpu"))
+    train = train.subset(torch.arange(clips))
+    torch.manual_seed(0)
+    encoder = FeatureEncoder(MotionEncoder(60, 8, 1, 0.2), 10.0, whitens=True)
+    state = torch.get_rng_state()
+    have = covariance_of_views(encoder, train, PRESETS["crrl"])
+    assert torch.equal(have, covariance_of_views(encoder, train, PRESETS["crrl"]))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert encoder.training
+    want = covariance_of_drawn(encoder.eval(), train, 1000)
+    # 4,096 views of 16 clips: variances are within a few times sqrt(2 / 4096) = 2 percent.
+    assert have.shape == (2, 16, 16)
+    assert float((have - want).norm() / want.norm()) < 0.08
+
+
+def test_a_run_whitens_by_views_and_so_is_a_random_encoder(tiny_path, tmp_path):
+    fields = {"feature": "both", "whitening": 1.0, "whitening_views": "crrl", "velocity_scale": 10.0}
+    run = pretrain(tiny_path, tmp_path / "run", stages=("cml",), probe_every=3, **fields)
+    plain = pretrain(tiny_path, tmp_path / "plain", stages=("cml",), **{**fields, "whitening_views": "none"})
+    score = evaluate(RunEvaluation.open(run), NearestNeighbours())["accuracy"]
+    assert score == metrics(run.path)[-1]["knn"]
+    for name in ("cml", "random"):
+        evaluation = RunEvaluation.open(run, name)
+        encoder, train = evaluation.load_encoder(), evaluation.clips.train
+        again = FeatureEncoder(encoder.encoder, 10.0, whitens=True).eval()
+        within = covariance_of_views(again, train, PRESETS["crrl"])
+        again.fit_whitening(extract_features(again, train), 1.0, within)
+        assert all(torch.equal(again.state_dict()[key], value) for key, value in encoder.state_dict().items())
+        # What views change is less of the feature than where the clips' own variance is evened out.
+        between = RunEvaluation.open(plain, name).load_encoder()
+        shares = [
+            covariance_of_drawn(one.eval(), train, 20).diagonal(dim1=1, dim2=2).sum() for one in (encoder, between)
+        ]
+        assert shares[0] < shares[1]
+    resumed = crrl_fast.pretrain(resume=run.path, quiet=True)
+    assert resumed.config.recipe.whitening_views == "crrl"
+
+
 def test_recipes_refuse_what_they_cannot_be():
-    for wrong in ({"feature": "velocity"}, {"whitening": -0.1}, {"whitening": 1.5}, {"whitening": float("nan")}):
+    wrongs = ({"feature": "velocity"}, {"whitening": -0.1}, {"whitening": 1.5}, {"whitening": float("nan")})
+    for wrong in (*wrongs, {"whitening_views": "views"}):
         with pytest.raises(crrl_fast.errors.ConfigError, match=next(iter(wrong))):
             Recipe(**wrong)

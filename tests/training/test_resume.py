@@ -37,7 +37,7 @@ ADDED = (
     *("velocity_scale", "projection_size", "queue_start", "views", "symmetric", "within_stream"),
     "align",
     *("reconstruction_weight", "decoder_size", "decoder_layers", "decode_from", "velocity_weight"),
-    *("feature", "whitening"),
+    *("feature", "whitening", "whitening_views"),
 )  # to the recipe, since the first checkpoints were written
 SET = [part for name, value in SMALL.items() for part in ("--set", f"{name}={value}")]
 
