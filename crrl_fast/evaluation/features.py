@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -16,25 +18,32 @@ from crrl_fast.views import PRESETS, Part
 
 # Inference needs no gradients, so batches may be larger than in training; beyond this there is nothing to gain.
 BATCH_SIZE = 256
-# Views that a covariance is estimated from: some for each of its numbers' axes, also where there are few clips.
+# Views that a covariance is estimated from: several for each number of a feature, also where there are few clips.
 _VIEWS = 4096
 
 
-@torch.no_grad()
+@contextmanager
+def _frozen(encoder: ClipEncoder) -> Iterator[None]:
+    """Put the encoder into eval mode, without gradients; its mode is restored."""
+    training = encoder.training
+    encoder.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        encoder.train(training)
+
+
 def extract_features(encoder: ClipEncoder, clips: ResidentClips, batch_size: int = BATCH_SIZE) -> Tensor:
     """Return the clip features (N, C) of ``clips`` in order, with the encoder in eval mode; its mode is restored."""
     if not len(clips):
         return torch.zeros(0, encoder.feature_size, device=clips.device)
-    training = encoder.training
-    encoder.eval()
     positions, features = [], []
-    try:
+    with _frozen(encoder):
         for position, frames in clips.by_length(batch_size):
             batch = clips.batch(position, frames)
             positions.append(position)
             features.append(encoder(batch.coords, batch.lengths).feature)
-    finally:
-        encoder.train(training)
     by_length = torch.cat(features)
     return torch.empty_like(by_length).index_copy_(0, torch.cat(positions), by_length)
 
@@ -50,7 +59,6 @@ def fit_whitening(encoder: ClipEncoder, clips: ResidentClips, recipe: Recipe) ->
         encoder.fit_whitening(extract_features(encoder, clips), recipe.whitening, within)
 
 
-@torch.no_grad()
 def covariance_of_views(encoder: FeatureEncoder, clips: ResidentClips, preset: Part) -> Tensor:
     """Return the covariance (streams, C / streams, C / streams) float64 of features of views of the same clip.
 
@@ -58,21 +66,20 @@ def covariance_of_views(encoder: FeatureEncoder, clips: ResidentClips, preset: P
         encoder: whose whitening is not fitted yet, with features of C numbers.
         clips: of each as many random views are drawn as make ``_VIEWS`` in all, at least two.
         preset: what they are drawn from.
+
+    Raises:
+        DataError: the layout of the clips lacks a joint that the preset names.
     """
     streams, each = encoder.streams, max(2, -(-_VIEWS // len(clips)))
     size = encoder.feature_size // streams
     scatter = torch.zeros(streams, size, size, dtype=torch.float64, device=clips.device)
     generator = torch.Generator().manual_seed(0)
-    training = encoder.training
-    encoder.eval()
-    try:
+    with _frozen(encoder):
         for position, frames in clips.by_length(max(1, BATCH_SIZE // each)):
             batch = clips.view(position.repeat(each), preset, frames, generator)
             views = encoder(batch.coords, batch.lengths).feature.double().view(each, -1, streams, size)
             apart = (views - views.mean(dim=0)).flatten(0, 1).transpose(0, 1)
             scatter += apart.mT @ apart
-    finally:
-        encoder.train(training)
     return scatter / (len(clips) * (each - 1))
 
 
